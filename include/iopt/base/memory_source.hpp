@@ -1,0 +1,43 @@
+// iopt/base/memory_source.hpp - where the library's own memory comes from.
+//
+// Everything that allocates does so through a memory_source, and takes "no" for an answer: a test
+// refuses at will, a kernel shim calls kmalloc.
+//
+// Layer: base. Includes: the standard library.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <new>
+
+namespace iopt {
+
+/// A memory_source hands out raw memory.
+///
+/// Meaning   m.allocate(bytes, alignment)          `bytes` of memory aligned to a power of two, or
+///                                                  nullptr. Requires: bytes > 0.
+///           m.deallocate(p, bytes, alignment)     gives back what allocate() returned for the same
+///                                                  two numbers; does not fail.
+///           Copies of one source are the same source: either may give back what the other took.
+/// Threads   Calls from several threads at once must work where the traits are multi-threaded.
+/// Tested by tests/base/memory_source_test.cpp
+template <class M>
+concept memory_source = std::copyable<M> && requires(M& m, void* p, std::size_t bytes) {
+  { m.allocate(bytes, bytes) } noexcept -> std::same_as<void*>;
+  { m.deallocate(p, bytes, bytes) } noexcept -> std::same_as<void>;
+};
+
+/// heap_memory: the global heap.
+struct heap_memory {
+  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new(bytes, std::nothrow);
+    return ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
+  }
+  void deallocate(void* p, std::size_t, std::size_t alignment) noexcept {
+    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator delete(p);
+    ::operator delete(p, std::align_val_t{alignment});
+  }
+};
+static_assert(memory_source<heap_memory>);
+
+}  // namespace iopt

@@ -1,0 +1,109 @@
+// iopt/base/run.hpp - a run of physically contiguous bytes, and a bounded list to append runs to.
+//
+// A pinner appends what it pinned, a domain appends what it held; both through a run_list, which
+// joins neighbours, so that a gibibyte of contiguous memory is one run however it is handed over.
+//
+// Layer: base. Includes: base/access.hpp, base/address.hpp, base/assert.hpp, the standard library.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "iopt/base/access.hpp"
+#include "iopt/base/address.hpp"
+#include "iopt/base/assert.hpp"
+
+namespace iopt {
+
+/// run: `length_bytes` bytes from physical address `first`, all of one memory type.
+///
+/// Invariants  length_bytes > 0 in every run that a list holds.
+struct run {
+  physical first{};
+  std::uint64_t length_bytes : 60 = 0;
+  std::uint64_t type_bits : 4 = 0;
+
+  constexpr run() noexcept = default;
+  constexpr run(physical start, std::uint64_t bytes, memory_type t = memory_type::cached) noexcept
+      : first(start), length_bytes(bytes), type_bits(static_cast<std::uint64_t>(t)) {
+    IOPT_ASSERT(bytes >> 60 == 0);
+  }
+
+  constexpr memory_type type() const noexcept { return static_cast<memory_type>(type_bits); }
+
+  /// Whether `next` goes on where this run ends, so that the two are one.
+  constexpr bool joins(run next) const noexcept {
+    return first.value + length_bytes == next.first.value && type_bits == next.type_bits;
+  }
+
+  friend constexpr bool operator==(run a, run b) noexcept {
+    return a.first == b.first && a.length_bytes == b.length_bytes && a.type_bits == b.type_bits;
+  }
+};
+static_assert(sizeof(run) == 16);
+
+/// run_list: an appender to storage that somebody else owns; full when no further run fits.
+///
+/// Model       A sequence of bytes, told as runs.
+/// Invariants  size() <= capacity(); no run joins the one after it; bytes() is the sum of lengths.
+/// Errors      append() answers false, and has done nothing, where a new run is needed and the
+///             list is full. An append that joins the last run always succeeds.
+/// Cost        O(1) an append.
+/// Threads     Thread-compatible.
+/// Tested by   tests/base/run_test.cpp
+class run_list {
+ public:
+  constexpr run_list() noexcept = default;
+  constexpr explicit run_list(std::span<run> storage) noexcept
+      : runs_(storage.data()), capacity_(storage.size()) {}
+
+  constexpr bool append(run r) noexcept {
+    IOPT_ASSERT(r.length_bytes > 0);
+    if (size_ != 0 && runs_[size_ - 1].joins(r)) {
+      runs_[size_ - 1].length_bytes += r.length_bytes;
+    } else {
+      if (size_ == capacity_) return false;
+      runs_[size_++] = r;
+    }
+    bytes_ += r.length_bytes;
+    return true;
+  }
+
+  /// Appends pages of one size from an array of their addresses, as many as fit, joined.
+  /// Returns how many it took. Cost: O(pages), a compare and an add each.
+  constexpr std::size_t append_pages(std::span<const physical> pages, std::uint64_t page_bytes,
+                                     memory_type type = memory_type::cached) noexcept {
+    std::size_t taken = 0;
+    while (taken < pages.size()) {
+      const std::uint64_t start = pages[taken].value;
+      std::size_t end = taken + 1;
+      while (end < pages.size() && pages[end].value == start + (end - taken) * page_bytes) ++end;
+      if (!append(run({start}, (end - taken) * page_bytes, type))) break;
+      taken = end;
+    }
+    return taken;
+  }
+
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr std::size_t capacity() const noexcept { return capacity_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  constexpr bool full() const noexcept { return size_ == capacity_; }
+  constexpr std::uint64_t bytes() const noexcept { return bytes_; }
+  constexpr run operator[](std::size_t n) const noexcept {
+    IOPT_ASSERT(n < size_);
+    return runs_[n];
+  }
+  constexpr const run* begin() const noexcept { return runs_; }
+  constexpr const run* end() const noexcept { return runs_ + size_; }
+  constexpr std::span<const run> view() const noexcept { return {runs_, size_}; }
+  constexpr void clear() noexcept { size_ = 0, bytes_ = 0; }
+
+ private:
+  run* runs_ = nullptr;
+  std::size_t capacity_ = 0;
+  std::size_t size_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace iopt
