@@ -20,21 +20,25 @@ namespace iopt {
 ///
 /// Invariants  length_bytes > 0 in every run that a list holds.
 struct run {
+  /// The greatest length, in bytes.
+  static constexpr std::uint64_t longest = (std::uint64_t{1} << 60) - 1;
+
   physical first{};
   std::uint64_t length_bytes : 60 = 0;
   std::uint64_t type_bits : 4 = 0;
 
   constexpr run() noexcept = default;
   constexpr run(physical start, std::uint64_t bytes, memory_type t = memory_type::cached) noexcept
-      : first(start), length_bytes(bytes), type_bits(static_cast<std::uint64_t>(t)) {
-    IOPT_ASSERT(bytes >> 60 == 0);
+      : first(start), length_bytes(bytes & longest), type_bits(static_cast<std::uint64_t>(t) & 15) {
+    IOPT_ASSERT(bytes <= longest);
   }
 
   constexpr memory_type type() const noexcept { return static_cast<memory_type>(type_bits); }
 
   /// Whether `next` goes on where this run ends, so that the two are one.
   constexpr bool joins(run next) const noexcept {
-    return first.value + length_bytes == next.first.value && type_bits == next.type_bits;
+    return first.value + length_bytes == next.first.value && type_bits == next.type_bits &&
+           next.length_bytes <= longest - length_bytes;
   }
 
   friend constexpr bool operator==(run a, run b) noexcept {
@@ -61,7 +65,8 @@ class run_list {
   constexpr bool append(run r) noexcept {
     IOPT_ASSERT(r.length_bytes > 0);
     if (size_ != 0 && runs_[size_ - 1].joins(r)) {
-      runs_[size_ - 1].length_bytes += r.length_bytes;
+      runs_[size_ - 1].length_bytes =
+          (runs_[size_ - 1].length_bytes + r.length_bytes) & run::longest;
     } else {
       if (size_ == capacity_) return false;
       runs_[size_++] = r;
