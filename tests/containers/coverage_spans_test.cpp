@@ -100,6 +100,27 @@ TEST_CASE("coverage_spans: model", "[coverage_spans][model]") {
         CAPTURE(step);
         FAIL("spans differ");
       }
+      // A walk that goes from window to window is a new walk of each.
+      coverage_spans<tree> walk(&t);
+      for (std::uint64_t from = 0;;) {
+        const std::uint64_t left = top - from;
+        const std::uint64_t first = from + engine() % (engine() % 4 == 0 ? left / 2 + 1 : 40);
+        const std::uint64_t last =
+            first + engine() % std::min<std::uint64_t>(top - first + (first > 0), 50);
+        const iova_range part = range(first, engine() % 8 == 0 ? std::max(last, top - 60) : last);
+        walk.restart(part);
+        std::vector<span> found;
+        for (; walk.valid(); walk.next()) {
+          found.push_back(*walk);
+          if (engine() % 4 == 0) break;
+        }
+        std::vector<span> expected = expected_spans(coverage, part);
+        if (found.size() < expected.size()) expected.resize(found.size());
+        if (found != expected) FAIL("spans of a window after others differ");
+        from = part.last.value;
+        if (top - from < 50 || engine() % 16 == 0) break;
+        ++from;
+      }
     }
     t.clear();
   }

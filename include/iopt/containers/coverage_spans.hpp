@@ -40,9 +40,24 @@ class coverage_spans {
   using address_type = typename Tree::address_type;
   using range_type = closed_range<address_type>;
 
-  /// No tree at all is an empty one.
-  coverage_spans(const Tree* tree, range_type window) noexcept : tree_(tree), window_(window) {
-    ahead_ = tree == nullptr ? nullptr : tree->first_overlap(window);
+  /// A walk that is over; restart() begins one. No tree at all is an empty one.
+  explicit coverage_spans(const Tree* tree) noexcept : tree_(tree) {}
+  coverage_spans(const Tree* tree, range_type window) noexcept : tree_(tree) { restart(window); }
+
+  /// Walks another window of the same tree, finding its start from where the walk was.
+  /// Requires: every window walked before ends below window.first. Cost: that of its first span.
+  void restart(range_type window) noexcept {
+    IOPT_ASSERT(hint_ == nullptr || window_.last < window.first);
+    window_ = window;
+    valid_ = true;
+    // No node before the hint reaches this window.
+    if (hint_ == nullptr) {
+      set_ahead(tree_ == nullptr ? nullptr : tree_->first_overlap(window));
+    } else if (!Tree::range_of(*hint_).overlaps(window)) {
+      set_ahead(tree_->next_overlap(*hint_, window));
+    } else {
+      set_ahead(hint_);
+    }
     if (ahead_ != nullptr && Tree::range_of(*ahead_).first <= window.first) {
       use();
     } else {
@@ -67,6 +82,12 @@ class coverage_spans {
   }
 
  private:
+  using node_type = typename Tree::node_type;
+
+  void set_ahead(node_type* node) noexcept {
+    ahead_ = node;
+    if (node != nullptr) hint_ = node;
+  }
   void skip(address_type first) noexcept {
     span_ = {{first, ahead_ == nullptr ? window_.last : Tree::range_of(*ahead_).first - 1}, false};
   }
@@ -75,7 +96,7 @@ class coverage_spans {
     address_type last = Tree::range_of(*ahead_).last;
     while (last < window_.last) {
       // The next node in order that reaches further; all before it reach no further.
-      ahead_ = tree_->next_overlap(*ahead_, {last + 1, window_.last});
+      set_ahead(tree_->next_overlap(*ahead_, {last + 1, window_.last}));
       if (ahead_ == nullptr || Tree::range_of(*ahead_).first > last + 1) break;
       last = Tree::range_of(*ahead_).last;
     }
@@ -83,10 +104,11 @@ class coverage_spans {
   }
 
   const Tree* tree_;
-  typename Tree::node_type* ahead_ = nullptr;  // where the next used span starts
-  range_type window_;
+  node_type* ahead_ = nullptr;  // where the next used span starts
+  node_type* hint_ = nullptr;   // the last node found; those before it reach no further than seen
+  range_type window_{};
   coverage_span<address_type> span_{};
-  bool valid_ = true;
+  bool valid_ = false;
 };
 
 }  // namespace iopt
