@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
@@ -35,10 +36,17 @@ struct run {
 
   constexpr memory_type type() const noexcept { return static_cast<memory_type>(type_bits); }
 
-  /// Whether `next` goes on where this run ends, so that the two are one.
+  /// Whether `next` goes on where this run ends, so that the two are one. Nothing goes on past the
+  /// last address: address 0 does not.
   constexpr bool joins(run next) const noexcept {
-    return first.value + length_bytes == next.first.value && type_bits == next.type_bits &&
-           next.length_bytes <= longest - length_bytes;
+    return first.value + length_bytes == next.first.value && next.first > first &&
+           type_bits == next.type_bits && next.length_bytes <= longest - length_bytes;
+  }
+
+  /// The part of `bytes` bytes from `offset`. Requires: it lies inside.
+  constexpr run slice(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+    IOPT_ASSERT(offset <= length_bytes && bytes <= length_bytes - offset);
+    return {first + offset, bytes, type()};
   }
 
   friend constexpr bool operator==(run a, run b) noexcept {
@@ -46,11 +54,16 @@ struct run {
   }
 };
 static_assert(sizeof(run) == 16);
+static_assert(run({4096}, 4096).joins(run({8192}, 1)) && !run({top}, 1).joins(run({0}, 1)));
 
 /// run_list: an appender to storage that somebody else owns; full when no further run fits.
 ///
 /// Model       A sequence of bytes, told as runs.
-/// Invariants  size() <= capacity(); no run joins the one after it; bytes() is the sum of lengths.
+/// Invariants  capacity  size() <= capacity().
+///             length    no run is empty.
+///             joined    no run joins the one after it.
+///             bytes     bytes() is the sum of the lengths.
+///             verify() checks them in this order.
 /// Errors      append() answers false, and has done nothing, where a new run is needed and the
 ///             list is full. An append that joins the last run always succeeds.
 /// Cost        O(1) an append.
@@ -84,10 +97,24 @@ class run_list {
       const std::uint64_t start = pages[taken].value;
       std::size_t end = taken + 1;
       while (end < pages.size() && pages[end].value == start + (end - taken) * page_bytes) ++end;
+      if (pages[end - 1].value < start) end = taken + (top - start) / page_bytes + 1;  // wrapped
       if (!append(run({start}, (end - taken) * page_bytes, type))) break;
       taken = end;
     }
     return taken;
+  }
+
+  /// Removes the first bytes, trimming the run in which they end. The storage of whole runs that go
+  /// is left behind: capacity() falls with size(), until its owner makes a list of it anew.
+  /// Requires: `bytes` <= bytes(). Cost: O(runs removed).
+  constexpr void drop_front(std::uint64_t bytes) noexcept {
+    IOPT_ASSERT(bytes <= bytes_);
+    bytes_ -= bytes;
+    while (bytes != 0 && bytes >= runs_->length_bytes) {
+      bytes -= runs_->length_bytes;
+      ++runs_, --size_, --capacity_;
+    }
+    if (bytes != 0) *runs_ = runs_->slice(bytes, runs_->length_bytes - bytes);
   }
 
   constexpr std::size_t size() const noexcept { return size_; }
@@ -103,6 +130,18 @@ class run_list {
   constexpr const run* end() const noexcept { return runs_ + size_; }
   constexpr std::span<const run> view() const noexcept { return {runs_, size_}; }
   constexpr void clear() noexcept { size_ = 0, bytes_ = 0; }
+
+  /// Empty where every invariant holds, and otherwise the first one that does not. Cost: O(size()).
+  constexpr std::string_view verify() const noexcept {
+    if (size_ > capacity_) return "capacity";
+    std::uint64_t sum = 0;
+    for (std::size_t n = 0; n < size_; ++n) {
+      if (runs_[n].length_bytes == 0) return "length";
+      if (n != 0 && runs_[n - 1].joins(runs_[n])) return "joined";
+      sum += runs_[n].length_bytes;
+    }
+    return sum == bytes_ ? "" : "bytes";
+  }
 
  private:
   run* runs_ = nullptr;
