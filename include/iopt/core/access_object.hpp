@@ -1,0 +1,348 @@
+// iopt/core/access_object.hpp - software that uses an I/O address space as a device would.
+//
+// A mediated device, an emulated one, a command parser: it reads and writes at IOVAs, and pins pages
+// to keep their frames. Whoever pins is told before an area goes, and must let go.
+//
+// Layer: core. Includes: base, core/io_pagetable.hpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// access_object: one user of a table's memory.
+///
+/// Model       A multiset of pins, each a range as it was pinned, on the table it is attached to.
+/// Ownership   The user's. It outlives its stay: detach() before destruction. Not movable.
+/// Notification  Before a pinned area goes, on_unmap(context, iovas of the area) is called on every
+///             attached access object, without locks, from the thread that unmaps. It must unpin
+///             whatever it pinned there before it returns, may call any member but attach, replace
+///             and detach, and may be called for areas that it did not pin.
+/// Threads     As the table. unpin() may be called from any thread.
+/// Source      Linux 6.12 drivers/iommu/iommufd/device.c, iommufd_access, as facts.
+/// Tested by   tests/core/access_object_test.cpp
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits = single_threaded>
+class access_object {
+ public:
+  using table_type = io_pagetable<Pinner, Domain, Traits>;
+  using unmap_callback = void (*)(void* context, iova_range gone);
+
+  /// With pins_pages, the table takes only IOVAs on page boundaries while this is attached.
+  explicit access_object(unmap_callback on_unmap = nullptr, void* context = nullptr,
+                         bool pins_pages = true) noexcept
+      : on_unmap_(on_unmap == nullptr ? +[](void*, iova_range) {} : on_unmap),
+        context_(context),
+        pins_pages_(pins_pages && on_unmap != nullptr) {}
+  access_object(const access_object&) = delete;
+  access_object& operator=(const access_object&) = delete;
+  ~access_object() { IOPT_ASSERT(table_ == nullptr); }
+
+  /// Joins a table.
+  /// Errors: invalid_argument, attached already; address_in_use, an area is off page boundaries.
+  result<void> attach(table_type& table) {
+    if (table_ != nullptr) return fail(errc::invalid_argument);
+    if (const result<void> joined = join(table); !joined) return joined;
+    table_ = &table;
+    return {};
+  }
+
+  /// Leaves the table; on_unmap is called for the whole space first. No pin may be left after it.
+  void detach() noexcept {
+    if (table_ == nullptr) return;
+    table_type& old = *std::exchange(table_, nullptr);
+    unpin_from_ = &old;
+    on_unmap_(context_, iova_range::whole());
+    unpin_from_ = nullptr;
+    leave(old);
+  }
+
+  /// Moves to another table: joins it, has the pins in the old one let go, and leaves that.
+  /// Errors: no_such_file_or_directory, not attached; as attach(). On error it stays where it was.
+  result<void> replace(table_type& next) {
+    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
+    if (table_ == &next) return {};
+    table_type& old = *std::exchange(table_, nullptr);
+    // `next_` can be in one list at a time: the new list is joined once the old one is left, so what
+    // can refuse is asked first.
+    if (const result<void> suits = may_join(next); !suits) {
+      table_ = &old;
+      return suits;
+    }
+    unpin_from_ = &old;
+    on_unmap_(context_, iova_range::whole());
+    unpin_from_ = nullptr;
+    leave(old);
+    if (const result<void> joined = join(next); !joined) return joined;
+    table_ = &next;
+    return {};
+  }
+
+  bool is_attached() const noexcept { return table_ != nullptr; }
+
+  /// Pins the pages that show the range, and calls frames(run) for their frames, whole pages in
+  /// order, once all are pinned.
+  ///
+  /// Errors   In this order: invalid_argument, the access object cannot be told of unmaps;
+  ///          no_such_file_or_directory, not attached. Then for each area: invalid_argument, it is
+  ///          under notification, or the range begins, or the area ends, inside a page;
+  ///          device_or_resource_busy, suspended; operation_not_permitted, the area or its memory
+  ///          lacks the right; operation_not_supported, device memory; those of pinning.
+  ///          no_such_file_or_directory, a gap. On error nothing is pinned.
+  /// Cost     O(log n) an area, and what is pinned now; O(1) where the same range is pinned already.
+  template <class Frames>
+  result<void> pin(iova_range range, access want, Frames frames) {
+    if (!pins_pages_) return fail(errc::invalid_argument);
+    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
+    table_type& t = *table_;
+    shared_lock guard(t.areas_lock_);
+    iova next = range.first;
+    auto c = t.areas_.find(next);
+    const auto first = c;
+    for (;; c.next()) {
+      result<void> done = fail({errc::no_such_file_or_directory, error_place::request_byte,
+                                next - range.first});
+      if (c.valid() && c.range().contains(next) && c.value()->state != area_state::in_flight)
+        done = pin_part(t, *c.value(), {next, std::min(c.range().last, range.last)},
+                        c.range().last >= range.last, want);
+      if (!done) {
+        if (next != range.first) unpin_areas(t, {range.first, next - 1});
+        return done;
+      }
+      if (c.range().last >= range.last) break;
+      next = c.range().last + 1;
+    }
+    next = range.first;
+    for (auto told = first;; told.next()) {
+      area_type& a = *told.value();
+      const iova last = std::min(a.where.last, range.last);
+      tell(a, {a.index_of(next), a.index_of(last)}, frames);
+      if (last == range.last) return {};
+      next = last + 1;
+    }
+  }
+
+  /// Undoes one pin() of the same range. Does not fail and allocates nothing. A range that was not
+  /// pinned so is a bug: it is asserted, and without assertions ignored.
+  void unpin(iova_range range) noexcept {
+    table_type* const t = table_ != nullptr ? table_ : unpin_from_;
+    IOPT_ASSERT(t != nullptr);
+    if (t == nullptr) return;
+    shared_lock guard(t->areas_lock_);
+    unpin_areas(*t, range);
+  }
+
+  /// Copies to.size() bytes from `at` on.
+  ///
+  /// Errors   invalid_argument, nothing to copy; value_too_large, it wraps;
+  ///          no_such_file_or_directory, not attached, or a gap: what comes before it has been
+  ///          copied; for each area as pin(), but for alignment; bad_address.
+  result<void> read(iova at, std::span<std::byte> to)
+    requires copying_pinner<Pinner>
+  {
+    return copy<access::read>(at, to);
+  }
+  result<void> write(iova at, std::span<const std::byte> from)
+    requires copying_pinner<Pinner>
+  {
+    return copy<access::write>(at, from);
+  }
+
+ private:
+  friend class io_pagetable<Pinner, Domain, Traits>;
+  using area_type = area<Pinner, Domain, Traits>;
+  using pages_type = pages<Pinner, Domain, Traits>;
+
+  std::uint64_t alignment() const noexcept { return pins_pages_ ? Traits::page_bytes : 1; }
+
+  result<void> may_join(const table_type& t) const {
+    shared_lock guard(t.areas_lock_);
+    return t.check_alignment(alignment());
+  }
+  result<void> join(table_type& t) {
+    exclusive_lock outer(t.accesses_lock_);
+    exclusive_lock stable(t.domains_lock_);
+    exclusive_lock guard(t.areas_lock_);
+    if (const result<void> suits = t.check_alignment(alignment()); !suits) return suits;
+    next_ = std::exchange(t.accesses_, this);
+    t.update_alignment();
+    return {};
+  }
+  void leave(table_type& t) noexcept {
+    exclusive_lock outer(t.accesses_lock_);
+    exclusive_lock stable(t.domains_lock_);
+    exclusive_lock guard(t.areas_lock_);
+    access_object** link = &t.accesses_;
+    while (*link != this) link = &(*link)->next_;
+    *link = std::exchange(next_, nullptr);
+    t.update_alignment();
+  }
+
+  /// What every use of an area asks first.
+  static result<void> may_use(const area_type& a, access want) {
+    const auto refuse = [&](errc code) {
+      return fail({code, error_place::area, a.where.first.value});
+    };
+    if (a.state == area_state::under_notification) return refuse(errc::invalid_argument);
+    if (a.suspended) return refuse(errc::device_or_resource_busy);
+    if (!allows(a.rights, want)) return refuse(errc::operation_not_permitted);
+    if (allows(want, access::write) && !a.source->writable)
+      return refuse(errc::operation_not_permitted);
+    if (!a.source->is_pinnable()) return refuse(errc::operation_not_supported);
+    return {};
+  }
+
+  result<void> pin_part(table_type& t, area_type& a, iova_range part, bool ends_here, access want) {
+    if (a.state != area_state::under_notification &&
+        (a.byte_of(part.first) % Traits::page_bytes != 0 ||
+         (!ends_here && (a.byte_of(a.where.last) + 1) % Traits::page_bytes != 0)))
+      return fail({errc::invalid_argument, error_place::area, a.where.first.value});
+    const access rights = allows(want, access::write) ? access::write : access::read;
+    if (const result<void> ok = may_use(a, rights); !ok) return ok;
+    pages_type& p = *a.source;
+    const page_range indices{a.index_of(part.first), a.index_of(part.last)};
+    exclusive_lock guard(p.mutex);
+    if (pin_record* held = p.pins.find_exact(indices)) {
+      ++held->users;
+    } else {
+      pin_record* fresh = t.template create<pin_record>();
+      if (fresh == nullptr) return fail(errc::not_enough_memory);
+      result<void> done = p.stored.add_holder();
+      if (done) {
+        done = t.moves(p).store(indices);
+        if (!done) p.stored.drop_holder();
+      }
+      if (!done) {
+        t.destroy(fresh);
+        return done;
+      }
+      fresh->range = indices;
+      p.pins.insert(*fresh);
+    }
+    ++a.pin_calls;
+    return {};
+  }
+
+  void unpin_areas(table_type& t, iova_range range) noexcept {
+    iova next = range.first;
+    for (auto c = t.areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
+      area_type& a = *c.value();
+      const iova last = std::min(a.where.last, range.last);
+      pages_type& p = *a.source;
+      const page_range indices{a.index_of(next), a.index_of(last)};
+      exclusive_lock guard(p.mutex);
+      pin_record* const held = p.pins.find_exact(indices);
+      IOPT_ASSERT(held != nullptr && a.pin_calls != 0);
+      if (held != nullptr && a.pin_calls != 0) {
+        --a.pin_calls;
+        if (--held->users == 0) {
+          p.pins.erase(*held);
+          t.destroy(held);
+          t.moves(p).unstore(indices);
+          p.stored.drop_holder();
+        }
+      }
+      if (last == range.last) return;
+      next = last + 1;
+    }
+  }
+
+  template <class Frames>
+  static void tell(area_type& a, page_range indices, Frames& frames) {
+    pages_type& p = *a.source;
+    exclusive_lock guard(p.mutex);
+    run place[32];
+    while (indices.first <= indices.last) {
+      run_list some{place};
+      const std::uint64_t got = p.stored.read(indices, some);
+      IOPT_ASSERT(got != 0);
+      for (const run& r : some) frames(r);
+      indices.first += got;
+    }
+  }
+
+  template <access Want, class Bytes>
+  result<void> copy(iova at, Bytes bytes) {
+    const result<iova_range> range = iova_range::from_length(at, bytes.size());
+    if (!range) return fail(range.error());
+    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
+    table_type& t = *table_;
+    shared_lock guard(t.areas_lock_);
+    iova next = at;
+    for (auto c = t.areas_.find(next);; c.next()) {
+      const std::uint64_t done = next - at;
+      if (!c.valid() || !c.range().contains(next) || c.value()->state == area_state::in_flight)
+        return fail({errc::no_such_file_or_directory, error_place::request_byte, done});
+      area_type& a = *c.value();
+      if (const result<void> ok = may_use(a, Want); !ok) return ok;
+      const iova last = std::min(a.where.last, range->last);
+      const result<void> copied =
+          copy_part<Want>(t, a, next, bytes.subspan(done, last - next + 1));
+      if (!copied) return copied;
+      if (last == range->last) return {};
+      next = last + 1;
+    }
+  }
+
+  /// Through the owner's eyes where the owner lives; else through the frames that are held.
+  template <access Want, class Bytes>
+  static result<void> copy_part(table_type& t, area_type& a, iova at, Bytes bytes) {
+    pages_type& p = *a.source;
+    auto& from = p.from->is;
+    const std::uint64_t byte = a.byte_of(at);
+    if (from.kind == origin_kind::user && from.pinner->reachable(from.owner)) {
+      if constexpr (Want == access::write) {
+        return from.pinner->write(from.owner, {p.start + byte}, bytes);
+      } else {
+        return from.pinner->read(from.owner, {p.start + byte}, bytes);
+      }
+    }
+    if constexpr (frame_copying_pinner<Pinner>) {
+      return copy_frames<Want>(t, p, byte, bytes);
+    } else {
+      return fail(errc::bad_address);
+    }
+  }
+
+  template <access Want, class Bytes>
+  static result<void> copy_frames(table_type& t, pages_type& p, std::uint64_t byte, Bytes bytes) {
+    exclusive_lock guard(p.mutex);
+    while (!bytes.empty()) {
+      const page_index index{byte / Traits::page_bytes};
+      const std::uint64_t skip = byte % Traits::page_bytes;
+      run place[1];
+      run_list one{place};
+      const page_range page{index, index};
+      const bool held = t.moves(p).read_held(page, one) != 0;
+      if (!held) {
+        const result<void> got = p.from->take(p.at_origin(page), p.pin_rights(), one);
+        if (!got) return fail(errc::bad_address);
+      }
+      const std::size_t step = std::min<std::size_t>(Traits::page_bytes - skip, bytes.size());
+      const physical frame = one[0].first;
+      if constexpr (Want == access::write) {
+        p.from->is.pinner->write_frame(frame + skip, bytes.first(step));
+      } else {
+        p.from->is.pinner->read_frame(frame + skip, bytes.first(step));
+      }
+      if (!held && one[0].type() == memory_type::cached)
+        p.from->is.pinner->unpin(one[0], Want == access::write);
+      bytes = bytes.subspan(step);
+      byte += step;
+    }
+    return {};
+  }
+
+  unmap_callback on_unmap_;
+  void* context_;
+  bool pins_pages_;
+  table_type* table_ = nullptr;
+  table_type* unpin_from_ = nullptr;
+  access_object* next_ = nullptr;
+};
+
+}  // namespace iopt

@@ -1,0 +1,287 @@
+// iopt/core/attach.hpp - io_pagetable: domains, alignment, reserved and allowed ranges.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "iopt/containers/coverage_spans.hpp"
+#include "iopt/core/access_object.hpp"
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// What every IOVA, length and page offset must be a multiple of, with `extra` added.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+std::uint64_t io_pagetable<Pinner, Domain, Traits>::alignment_with(
+    const Domain* extra) const noexcept {
+  std::uint64_t alignment = large_pages_ ? 1 : page_bytes;
+  for (const attachment_type* d : domains())
+    alignment = std::max(alignment, d->domain->page_sizes().smallest());
+  for (const access_type* a = accesses_; a != nullptr; a = a->next_)
+    alignment = std::max(alignment, a->alignment());
+  if (extra != nullptr)
+    alignment = std::max({alignment, alignment_, extra->page_sizes().smallest()});
+  return alignment;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::check_alignment(std::uint64_t alignment) const {
+  if (alignment <= alignment_) return {};
+  for (auto c = areas_.begin(); c.valid(); c.next()) {
+    if (!c.range().is_aligned(alignment) || c.value()->page_offset() % alignment != 0)
+      return fail({errc::address_in_use, error_place::area, c.range().first.value});
+  }
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::update_alignment() noexcept {
+  alignment_ = alignment_with(nullptr);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::find_attachment(const Domain& domain) const noexcept
+    -> attachment_type* {
+  for (attachment_type* d : domains())
+    if (d->domain == &domain) return d;
+  return nullptr;
+}
+
+/// Room for one more domain in the list.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::grow_domains() {
+  if (domain_count_ < domain_room_) return {};
+  const std::size_t room = domain_room_ == 0 ? 4 : 2 * domain_room_;
+  void* place = memory_.allocate(room * sizeof(*domains_), alignof(attachment_type*));
+  if (place == nullptr) return fail(errc::not_enough_memory);
+  auto** grown = static_cast<attachment_type**>(place);
+  std::copy_n(domains_, domain_count_, grown);
+  if (domains_ != nullptr)
+    memory_.deallocate(domains_, domain_room_ * sizeof(*domains_), alignof(attachment_type*));
+  domains_ = grown;
+  domain_room_ = room;
+  return {};
+}
+
+/// Reserves what a domain cannot translate, and what its devices keep for themselves.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::reserve_for(const Domain& domain,
+                                                               const void* owner) {
+  result<void> done{};
+  if constexpr (reserved_regions_domain<Domain>) {
+    for (const reserved_region& region : domain.reserved_regions()) {
+      if (done && region.what != reserved_region::kind::direct_relaxable)
+        done = add_reservation(region.range, owner);
+    }
+  }
+  const iova_range aperture = domain.aperture();
+  if (done && aperture.first.value != 0)
+    done = add_reservation({{0}, aperture.first - 1}, owner);
+  if (done && aperture.last.value != top)
+    done = add_reservation({aperture.last + 1, {top}}, owner);
+  return done;
+}
+
+/// Fills a domain with every area that is, or is being, shown. On error it is empty again.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_type& to) {
+  attachment_type* const list[] = {&to};
+  for (auto c = areas_.begin(); c.valid(); c.next()) {
+    area_type& a = *c.value();
+    if (a.state == area_state::in_flight && a.storage == nullptr) continue;
+    result<void> filled{};
+    {
+      exclusive_lock guard(a.source->mutex);
+      filled = moves(*a.source).fill(a, list);
+    }
+    if (filled) continue;
+    for (auto undo = areas_.begin(); undo.value() != &a; undo.next()) {
+      area_type& b = *undo.value();
+      if (b.storage == nullptr) continue;
+      exclusive_lock guard(b.source->mutex);
+      if (b.storage == &to) {
+        moves(*b.source).unfill(b, list);
+      } else {
+        transfer::leave(b, to);
+      }
+    }
+    transfer::flush(list);
+    return fail({filled.error().code, error_place::area, a.where.first.value});
+  }
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
+  exclusive_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  if (find_attachment(domain) != nullptr) return fail(errc::file_exists);
+  const std::uint64_t alignment = alignment_with(&domain);
+  if (alignment > page_bytes) return fail(errc::invalid_argument);
+  if (const result<void> suits = check_alignment(alignment); !suits) return suits;
+  attachment_type* slot = nullptr;
+  result<void> done = reserve_for(domain, &domain);
+  if (done) done = grow_domains();
+  if (done) {
+    slot = create<attachment_type>(domain);
+    if (slot == nullptr) done = fail(errc::not_enough_memory);
+  }
+  if (done) done = fill_from_areas(*slot);
+  if (!done) {
+    if (slot != nullptr) destroy(slot);
+    drop_reservations(&domain);
+    return done;
+  }
+  alignment_ = alignment;
+  domains_[domain_count_++] = slot;
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
+  exclusive_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  attachment_type* const slot = find_attachment(domain);
+  IOPT_ASSERT(slot != nullptr);
+  if (slot == nullptr) return true;
+  attachment_type* const list[] = {slot};
+  // The last of the list moves into the gap, as the kernel's does: it is asked for frames next.
+  *std::find(domains_, domains_ + domain_count_, slot) = domains_[domain_count_ - 1];
+  --domain_count_;
+  const bool was_last = domain_count_ == 0;
+  bool complete = true;
+  for (auto c = areas_.begin(); c.valid(); c.next()) {
+    area_type& a = *c.value();
+    exclusive_lock inner(a.source->mutex);
+    if (a.storage == nullptr) continue;
+    if (was_last) {
+      complete = moves(*a.source).begin_unfill(a, list) && complete;
+    } else {
+      if (a.storage == slot) a.storage = domains_[0];
+      complete = transfer::leave(a, *slot) && complete;
+    }
+  }
+  transfer::flush(list);
+  readers_.wait();
+  if (was_last) {
+    for (auto c = areas_.begin(); c.valid(); c.next()) {
+      exclusive_lock inner(c.value()->source->mutex);
+      moves(*c.value()->source).finish_unfill(*c.value());
+    }
+  }
+  destroy(slot);
+  drop_reservations(&domain);
+  update_alignment();
+  return complete;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::replace(Domain& old, Domain& next) {
+  if (&old == &next) return {};
+  if (const result<void> done = attach(next); !done) return done;
+  detach(old);
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
+  if constexpr (coherency_enforcing_domain<Domain>) {
+    shared_lock stable(domains_lock_);
+    bool all = true;
+    for (attachment_type* d : domains()) {
+      exclusive_lock guard(d->mutex);
+      all = d->domain->enforce_cache_coherency() && all;
+    }
+    return all;
+  } else {
+    return domain_count_ == 0;
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::disable_large_pages() {
+  exclusive_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  if (!large_pages_) return {};
+  if (domain_count_ != 0 && !areas_.empty()) return fail(errc::invalid_argument);
+  if (const result<void> suits = check_alignment(page_bytes); !suits) return suits;
+  large_pages_ = false;
+  update_alignment();
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::enable_large_pages() noexcept {
+  exclusive_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  large_pages_ = true;
+  update_alignment();
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::add_reservation(iova_range range,
+                                                                   const void* owner) {
+  if (const auto hit = areas_.first_overlap(range); hit.valid())
+    return fail({errc::address_in_use, error_place::area, hit.range().first.value});
+  if (allowed_.first_overlap(range) != nullptr) return fail(errc::address_in_use);
+  reservation* r = create<reservation>();
+  if (r == nullptr) return fail(errc::not_enough_memory);
+  r->range = range;
+  r->owner = owner;
+  reserved_.insert(*r);
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::drop_reservations(const void* owner) noexcept {
+  for (reservation* r = reserved_.first(); r != nullptr;) {
+    reservation* const after = reserved_.next(*r);
+    if (r->owner == owner) {
+      reserved_.erase(*r);
+      destroy(r);
+    }
+    r = after;
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::reserve(iova_range range, const void* owner) {
+  exclusive_lock guard(areas_lock_);
+  return add_reservation(range, owner);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::unreserve(const void* owner) noexcept {
+  exclusive_lock guard(areas_lock_);
+  drop_reservations(owner);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::allow(std::span<const iova_range> ranges) {
+  interval_tree<reservation> fresh;
+  result<void> done{};
+  for (std::size_t n = 0; n < ranges.size() && done; ++n) {
+    if (fresh.first_overlap(ranges[n]) != nullptr) {
+      done = fail({errc::invalid_argument, error_place::element, n});
+    } else if (reservation* r = create<reservation>()) {
+      r->range = ranges[n];
+      fresh.insert(*r);
+    } else {
+      done = fail(errc::not_enough_memory);
+    }
+  }
+  exclusive_lock guard(areas_lock_);
+  for (std::size_t n = 0; n < ranges.size() && done; ++n)
+    if (reserved_.first_overlap(ranges[n]) != nullptr)
+      done = fail({errc::address_in_use, error_place::element, n});
+  if (done) std::swap(fresh, allowed_);
+  while (reservation* r = fresh.first()) {
+    fresh.erase(*r);
+    destroy(r);
+  }
+  return done;
+}
+
+}  // namespace iopt

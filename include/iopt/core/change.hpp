@@ -1,0 +1,367 @@
+// iopt/core/change.hpp - io_pagetable: changing what a live range allows, shows, or comes from.
+//
+// Everything that can fail comes first; what a domain was told is taken back in the reverse order
+// where a later domain refuses, which the domains' contracts promise to be possible.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <utility>
+
+#include "iopt/core/cut.hpp"
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// Whether areas that are present cover the range without a gap.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::check_covered(iova_range range) const {
+  iova next = range.first;
+  for (auto c = areas_.find(next);; c.next()) {
+    if (!c.valid() || !c.range().contains(next))
+      return fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
+    if (c.value()->state != area_state::present)
+      return fail({errc::device_or_resource_busy, error_place::area, c.range().first.value});
+    if (c.range().last >= range.last) return {};
+    next = c.range().last + 1;
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, access rights) {
+  shared_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  if (const result<void> covered = check_covered(range); !covered) return covered;
+  for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
+    if (allows(rights, access::write) && !c.value()->source->writable)
+      return fail({errc::operation_not_permitted, error_place::area, c.range().first.value});
+  }
+  cut_plan plan;
+  if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
+
+  if (domain_count_ != 0) {
+    if constexpr (protecting_domain<Domain>) {
+      for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
+        area_type& a = *c.value();
+        if (a.storage == nullptr) continue;
+        const iova_range part = *a.where.intersection(range);
+        for (std::size_t n = 0; n < domain_count_; ++n) {
+          result<void> done{};
+          {
+            exclusive_lock inner(domains_[n]->mutex);
+            done = domains_[n]->domain->protect(part, rights);
+          }
+          if (done) continue;
+          give_back_rights(range, a, n);
+          abandon(plan);
+          return fail({done.error().code, error_place::domain, part.first - range.first,
+                       static_cast<std::uint32_t>(n)});
+        }
+      }
+    } else {
+      abandon(plan);
+      return fail(errc::operation_not_supported);
+    }
+  }
+  commit(plan);
+  for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next())
+    c.value()->rights = rights;
+  flush_all();
+  return {};
+}
+
+/// Gives the areas of the range before `stop` their old rights back in every domain, and `stop`
+/// itself in the first `refused` domains.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, const area_type& stop,
+                                                            std::size_t refused) noexcept {
+  if constexpr (protecting_domain<Domain>) {
+    for (auto c = areas_.find(range.first); c.valid(); c.next()) {
+      area_type& a = *c.value();
+      const std::size_t told = &a == &stop ? refused : domain_count_;
+      for (std::size_t n = 0; n < told && a.storage != nullptr; ++n) {
+        exclusive_lock inner(domains_[n]->mutex);
+        static_cast<void>(
+            domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
+      }
+      if (&a == &stop) break;
+    }
+    flush_all();
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::flush_all() noexcept {
+  transfer::flush(domains());
+}
+
+/// Points the domains' entries for `part` of an area at the frames of `from`, which `from` stores.
+/// `from` shows them from byte `start_byte` on. Domains [0, count) are told.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::show_instead(iova_range where, pages_type& from,
+                                                                std::uint64_t start_byte,
+                                                                access rights,
+                                                                attachment_type& in) {
+  if constexpr (replacing_domain<Domain>) {
+    run place[64];
+    iova next = where.first;
+    for (;;) {
+      const std::uint64_t byte = start_byte + (next - where.first);
+      const std::uint64_t end = start_byte + where.length_minus_one();
+      run_list some{place};
+      const page_range wanted{{byte / page_bytes}, {end / page_bytes}};
+      from.stored.read(wanted, some);
+      const std::uint64_t skip = byte % page_bytes;
+      const std::uint64_t bytes = std::min(some.bytes() - skip, end - byte + 1);
+      run trimmed[64];
+      run_list told{trimmed};
+      for_each_slice(some.view(), skip, bytes, [&](run r) { told.append(r); });
+      exclusive_lock guard(in.mutex);
+      const result<void> done = in.domain->replace(next, told.view(), rights);
+      if (!done) return fail({done.error().code, error_place::domain, next - where.first});
+      if (bytes > where.last - next) return {};
+      next += bytes;
+    }
+  } else {
+    return fail(errc::operation_not_supported);
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::remap(iova_range range, const memory& what,
+                                                         access rights) {
+  if (range == iova_range::whole()) return fail(errc::invalid_argument);
+  const result<area_type*> made = create_area(what, range.length(), rights);
+  if (!made) return fail(made.error());
+  area_type& fresh = **made;
+  result<void> done = remap_to(range, fresh);
+  if (!done) detail::destroy_area(fresh);
+  return done;
+}
+
+/// Puts `fresh`, at no IOVA yet, in the place of the areas of the range.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, area_type& fresh) {
+  shared_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  if (const result<void> covered = check_covered(range); !covered) return covered;
+  if (!range.is_aligned(alignment_) || fresh.page_offset() % alignment_ != 0)
+    return fail(errc::invalid_argument);
+  if (domain_count_ != 0 && !replacing_domain<Domain>) return fail(errc::operation_not_supported);
+  for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
+    const area_type& a = *c.value();
+    if (a.pin_calls != 0 || a.suspended || !a.source->is_pinnable())
+      return fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
+  }
+  cut_plan plan;
+  if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
+  fresh.show(range, fresh.start_byte);
+  pages_type& p = *fresh.source;
+  // The frames of both, old and new, are stored before any domain hears of the change: then it can
+  // be taken back, and the old pages can be given back, without asking anybody.
+  result<void> done = areas_.reserve(1);
+  if (done && domain_count_ != 0) {
+    done = moves(p).store(fresh.range);
+    for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
+         c.next()) {
+      area_type& a = *c.value();
+      const iova_range part = *a.where.intersection(range);
+      exclusive_lock inner(a.source->mutex);
+      if (a.storage != nullptr)
+        done = moves(*a.source).store({a.index_of(part.first), a.index_of(part.last)});
+    }
+    for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
+         c.next()) {
+      area_type& a = *c.value();
+      const iova_range part = *a.where.intersection(range);
+      for (std::size_t n = 0; done && n < domain_count_; ++n) {
+        done = show_instead(part, p, fresh.byte_of(part.first), fresh.rights, *domains_[n]);
+        if (!done) show_old_again(range, a, n);
+      }
+    }
+  }
+  if (!done) {
+    if (domain_count_ != 0) moves(p).release_unheld(fresh.range);
+    abandon(plan);
+    return done;
+  }
+  flush_all();
+  readers_.wait();
+  commit(plan);
+  for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;) {
+    area_type& a = *c.value();
+    {
+      exclusive_lock inner(a.source->mutex);
+      if (a.storage != nullptr) {
+        a.source->holders.erase(a);
+        a.storage = nullptr;
+        moves(*a.source).finish_unfill(a);
+      }
+    }
+    unindex(a);
+    areas_.erase(c);
+    detail::destroy_area(a);
+  }
+  if (domain_count_ != 0) {
+    fresh.storage = domains_[0];
+    p.holders.insert(fresh);
+    moves(p).forget_stored(fresh.range);
+  }
+  fresh.state = area_state::present;
+  const result<void> inserted = areas_.insert(range, &fresh);
+  IOPT_ASSERT(inserted.has_value());
+  static_cast<void>(inserted);
+  index(fresh);
+  return {};
+}
+
+/// Undoes show_instead() for the areas of the range before `stop`, and for `stop` itself in the first
+/// `told` domains and, in part, the next.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, const area_type& stop,
+                                                          std::size_t told) noexcept {
+  for (auto c = areas_.find(range.first); c.valid(); c.next()) {
+    area_type& a = *c.value();
+    const iova_range part = *a.where.intersection(range);
+    const std::size_t count = &a == &stop ? told + 1 : domain_count_;
+    for (std::size_t n = 0; n < count && a.storage != nullptr; ++n)
+      static_cast<void>(show_instead(part, *a.source, a.byte_of(part.first), a.rights, *domains_[n]));
+    if (&a == &stop) break;
+  }
+  flush_all();
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::suspend_access(iova_range range) {
+  exclusive_lock guard(areas_lock_);
+  bool any = false;
+  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
+    if (!range.contains(c.range()))
+      return fail({errc::no_such_file_or_directory, error_place::area, c.range().first.value});
+    if (c.value()->suspended)
+      return fail({errc::invalid_argument, error_place::area, c.range().first.value});
+    any = true;
+  }
+  if (!any) return fail(errc::no_such_file_or_directory);
+  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next())
+    c.value()->suspended = true;
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range range,
+                                                                 const memory& what) {
+  const result<origin_type*> to = intern(what.of);
+  if (!to) return fail(to.error());
+  exclusive_lock guard(areas_lock_);
+  const auto c = areas_.first_overlap(range);
+  result<void> done{};
+  if (!c.valid()) {
+    done = fail(errc::no_such_file_or_directory);
+  } else if (c.range() != range || !c.value()->suspended ||
+             what.from.value % page_bytes != c.value()->page_offset() ||
+             what.from.value < c.value()->start_byte) {
+    done = fail({errc::invalid_argument, error_place::area, c.range().first.value});
+  }
+  if (done) {
+    area_type& a = *c.value();
+    pages_type& p = *a.source;
+    exclusive_lock inner(p.mutex);
+    const bool same_account =
+        (*to)->is.owner == p.from->is.owner && (*to)->is.mode == p.from->is.mode;
+    if (!same_account) done = (*to)->charge(p.pinned);
+    if (done) {
+      if (!same_account) p.from->uncharge(p.pinned);
+      unindex(a);
+      std::exchange(p.from, *to)->release();
+      p.start = what.from.value - a.start_byte;
+      index(a);
+      a.suspended = false;
+      return {};
+    }
+  }
+  (*to)->release();
+  return done;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type& owner) {
+  exclusive_lock stable(domains_lock_);
+  for (bool committing : {false, true}) {
+    result<void> done{};
+    for (auto c = areas_.begin(); done && c.valid(); c.next()) {
+      pages_type& p = *c.value()->source;
+      const bool present = c.value()->state == area_state::present;
+      if (committing) {
+        if (p.next_from == nullptr) continue;
+        p.from->uncharge(p.pinned);
+        std::exchange(p.from, std::exchange(p.next_from, nullptr))->release();
+      } else if (!present || p.from->is.kind != origin_kind::file) {
+        done = fail({present ? errc::invalid_argument : errc::device_or_resource_busy,
+                     error_place::area, c.range().first.value});
+      } else if (p.next_from == nullptr && !(p.from->is.owner == owner)) {
+        typename origin_type::key key = p.from->is;
+        key.owner = owner;
+        const result<origin_type*> to = intern(key);
+        done = to ? (*to)->charge(p.pinned) : fail(to.error());
+        if (done) p.next_from = *to;
+        if (to && !done) (*to)->release();
+      }
+    }
+    if (done) continue;
+    for (auto c = areas_.begin(); c.valid(); c.next()) {
+      pages_type& p = *c.value()->source;
+      if (origin_type* to = std::exchange(p.next_from, nullptr)) {
+        to->uncharge(p.pinned);
+        to->release();
+      }
+    }
+    return done;
+  }
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Exporter>
+void io_pagetable<Pinner, Domain, Traits>::revoke(const Exporter& exporter) noexcept
+  requires device_memory_pinner<Pinner>
+{
+  shared_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  for (auto c = areas_.begin(); c.valid(); c.next()) {
+    area_type& a = *c.value();
+    pages_type& p = *a.source;
+    if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
+    exclusive_lock inner(p.mutex);
+    if (!p.revoked) ++p.generation;
+    p.revoked = true;
+    moves(p).unfill(a, domains());
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Exporter>
+result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& exporter)
+  requires device_memory_pinner<Pinner>
+{
+  result<void> done{};
+  {
+    shared_lock stable(domains_lock_);
+    exclusive_lock guard(areas_lock_);
+    for (auto c = areas_.begin(); done && c.valid(); c.next()) {
+      area_type& a = *c.value();
+      pages_type& p = *a.source;
+      if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
+      exclusive_lock inner(p.mutex);
+      p.revoked = false;
+      if (a.storage == nullptr && a.state != area_state::in_flight)
+        done = moves(p).fill(a, domains());
+      if (!done)
+        done = fail({done.error().code, error_place::area, a.where.first.value});
+    }
+  }
+  if (!done) revoke(exporter);
+  return done;
+}
+
+}  // namespace iopt

@@ -1,0 +1,134 @@
+// iopt/core/cut.hpp - io_pagetable: cutting an area in two without disturbing what it shows.
+//
+// A cut is prepared, which may fail and changes nothing but the sizes of entries in a domain; and
+// then committed, which cannot fail. The left part keeps the area's address; the right is new.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <utility>
+
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// The area that a cut after `last` would cut, or nullptr where there is nothing to do.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule) const
+    -> result<area_type*> {
+  const auto c = areas_.find(last);
+  if (!c.valid() || c.range().last == last) return nullptr;
+  area_type& a = *c.value();
+  const bool kernel = rule == cut_rule::as_iommufd;
+  if (kernel && a.where.first == last) return nullptr;
+  const auto refuse = [&](errc code) {
+    return fail({code, error_place::area, a.where.first.value});
+  };
+  if (a.state != area_state::present) return refuse(errc::device_or_resource_busy);
+  if (!(last + 1).is_aligned(alignment_) || a.byte_of(last + 1) % alignment_ != 0)
+    return refuse(errc::invalid_argument);
+  if (a.pin_calls != 0) return refuse(errc::invalid_argument);
+  if (a.storage != nullptr && large_pages_ && (kernel || !can_split))
+    return refuse(errc::invalid_argument);
+  return &a;
+}
+
+/// Obtains all that a cut after `last` needs. Requires: areas_lock_, domains_lock_.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_rule rule,
+                                                               cut_plan& plan) {
+  const result<area_type*> found = may_cut(last, rule);
+  if (!found) return fail(found.error());
+  if (*found == nullptr) return {};
+  area_type& a = **found;
+  if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
+  area_type* right = create<area_type>(iova_range{{0}, {0}}, *a.source, 0, a.rights);
+  if (right == nullptr) return fail(errc::not_enough_memory);
+  result<void> ready{};
+  {
+    exclusive_lock guard(a.source->mutex);
+    ready = a.source->stored.add_holder();
+    if (ready) ++a.source->references;
+  }
+  if (!ready) {
+    destroy(right);
+    return ready;
+  }
+  plan.spare.append(*right);
+  plan.points[plan.count++] = last;
+  if constexpr (can_split) {
+    if (a.storage != nullptr && large_pages_) {
+      for (std::size_t n = 0; n < domain_count_; ++n) {
+        exclusive_lock guard(domains_[n]->mutex);
+        const result<void> done = domains_[n]->domain->split({a.where.first, last});
+        if (!done)
+          return fail({done.error().code, error_place::domain, last - a.where.first,
+                       static_cast<std::uint32_t>(n)});
+      }
+    }
+  }
+  return {};
+}
+
+/// Both ends of a range. On error nothing is held back.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cuts(iova_range around, cut_rule rule,
+                                                                cut_plan& plan) {
+  result<void> ready = prepare_cut(around.last, rule, plan);
+  if (ready && around.first.value != 0) ready = prepare_cut(around.first - 1, rule, plan);
+  if (!ready) abandon(plan);
+  return ready;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
+  for (std::size_t n = 0; n < plan.count; ++n) {
+    const iova last = plan.points[n];
+    area_type& right = *std::exchange(plan.spare.first, plan.spare.first->chain);
+    right.chain = nullptr;
+    const auto c = areas_.find(last);
+    area_type& left = *c.value();
+    exclusive_lock guard(left.source->mutex);
+    const bool held = left.storage != nullptr;
+    if (held) left.source->holders.erase(left);
+    const std::uint64_t right_start = left.byte_of(last + 1);
+    unindex(left);
+    right.show({last + 1, left.where.last}, right_start);
+    left.show({left.where.first, last}, left.start_byte);
+    right.storage = left.storage;
+    right.state = left.state;
+    right.suspended = left.suspended;
+    if (held) {
+      left.source->holders.insert(left);
+      left.source->holders.insert(right);
+    }
+    index(left);
+    index(right);
+    const result<void> split = areas_.split(c, last, &right);
+    IOPT_ASSERT(split.has_value());
+    static_cast<void>(split);
+  }
+  plan.count = 0;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::abandon(cut_plan& plan) noexcept {
+  while (plan.spare.first != nullptr)
+    detail::destroy_area(*std::exchange(plan.spare.first, plan.spare.first->chain));
+  plan.count = 0;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::cut(iova last, cut_rule rule) {
+  shared_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  cut_plan plan;
+  if (const result<void> ready = prepare_cut(last, rule, plan); !ready) {
+    abandon(plan);
+    return ready;
+  }
+  commit(plan);
+  return {};
+}
+
+}  // namespace iopt

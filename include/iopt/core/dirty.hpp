@@ -1,0 +1,75 @@
+// iopt/core/dirty.hpp - io_pagetable: which pages devices wrote.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <utility>
+
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::set_dirty_tracking(Domain& domain, bool on) {
+  if constexpr (dirty_tracking_domain<Domain>) {
+    shared_lock stable(domains_lock_);
+    shared_lock guard(areas_lock_);
+    attachment_type* const slot = find_attachment(domain);
+    if (slot == nullptr) return fail(errc::no_such_file_or_directory);
+    exclusive_lock inner(slot->mutex);
+    if (const result<void> done = domain.set_dirty_tracking(on); !done) return done;
+    slot->tracking = on;
+    for (auto c = areas_.begin(); on && c.valid(); c.next()) {
+      if (c.value()->storage == nullptr) continue;
+      static_cast<void>(domain.read_dirty(c.range(), dirty_read::clear, [](iova_range) {}));
+    }
+    return {};
+  } else {
+    static_cast<void>(domain), static_cast<void>(on);
+    return fail(errc::operation_not_supported);
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Record>
+result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, iova_range range,
+                                                              dirty_read mode, Record record) {
+  if constexpr (dirty_tracking_domain<Domain>) {
+    shared_lock stable(domains_lock_);
+    shared_lock guard(areas_lock_);
+    attachment_type* const slot = find_attachment(domain);
+    if (slot == nullptr) return fail(errc::no_such_file_or_directory);
+    if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
+    exclusive_lock inner(slot->mutex);
+    iova next = range.first;
+    for (auto c = areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
+      if (c.value()->storage == nullptr) return {};
+      const iova_range part{next, std::min(c.range().last, range.last)};
+      if (const result<void> done = domain.read_dirty(part, mode, record); !done) return done;
+      if (part.last == range.last) break;
+      next = part.last + 1;
+    }
+    return {};
+  } else {
+    static_cast<void>(domain), static_cast<void>(range), static_cast<void>(mode);
+    static_cast<void>(record);
+    return fail(errc::operation_not_supported);
+  }
+}
+
+/// Tells what devices wrote in an area that goes, in every domain that tracks.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Record>
+void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record& record) {
+  if constexpr (dirty_tracking_domain<Domain>) {
+    for (attachment_type* d : domains()) {
+      if (!d->tracking || a.storage == nullptr) continue;
+      exclusive_lock guard(d->mutex);
+      static_cast<void>(d->domain->read_dirty(a.where, dirty_read::clear, record));
+    }
+  } else {
+    static_cast<void>(a), static_cast<void>(record);
+  }
+}
+
+}  // namespace iopt

@@ -1,0 +1,119 @@
+// iopt/core/look.hpp - io_pagetable: looking at it, and checking it.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <utility>
+
+#include "iopt/containers/coverage_spans.hpp"
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) const {
+  const pages_type& p = *a.source;
+  exclusive_lock guard(p.mutex);
+  return {.where = a.where,
+          .rights = a.rights,
+          .state = a.state,
+          .kind = p.from->is.kind,
+          .from = {p.start + a.start_byte},
+          .pages_id = reinterpret_cast<std::uintptr_t>(&p),
+          .pinned_pages = p.pinned,
+          .pin_calls = a.pin_calls,
+          .filled = a.storage != nullptr,
+          .suspended = a.suspended,
+          .revoked = p.revoked};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+std::optional<area_info> io_pagetable<Pinner, Domain, Traits>::find(iova at) const {
+  shared_lock guard(areas_lock_);
+  const auto c = areas_.find(at);
+  if (!c.valid()) return std::nullopt;
+  return describe(*c.value());
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class F>
+void io_pagetable<Pinner, Domain, Traits>::for_each_area(F f) const {
+  shared_lock guard(areas_lock_);
+  for (auto c = areas_.begin(); c.valid(); c.next()) f(describe(*c.value()));
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class F>
+void io_pagetable<Pinner, Domain, Traits>::for_each_usable(F f) const {
+  shared_lock guard(areas_lock_);
+  for (auto spans = reserved_.spans(iova_range::whole()); spans.valid(); spans.next())
+    if (!spans.used()) f(spans.range());
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class F>
+void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner, user_range shown,
+                                                         F f) const {
+  shared_lock guard(areas_lock_);
+  const auto tell = [&](const area_type& a) {
+    const pages_type& p = *a.source;
+    if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
+    const user_range here{{p.start + a.start_byte},
+                           {p.start + a.start_byte + a.where.length_minus_one()}};
+    if (const auto part = here.intersection(shown)) {
+      const iova first = a.where.first + (part->first - here.first);
+      f(iova_range{first, first + part->length_minus_one()}, part->first);
+    }
+  };
+  if constexpr (Traits::reverse_index) {
+    views_.for_each_overlap(shown, [&](const user_view& v) { tell(*v.shows); });
+  } else {
+    for (auto c = areas_.begin(); c.valid(); c.next()) tell(*c.value());
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
+  shared_lock guard(areas_lock_);
+  if (const std::string_view text = areas_.verify(); !text.empty()) return text;
+  if (const std::string_view text = reserved_.verify(); !text.empty()) return text;
+  if (const std::string_view text = allowed_.verify(); !text.empty()) return text;
+  for (const reservation* r = reserved_.first(); r != nullptr; r = reserved_.next(*r)) {
+    if (areas_.first_overlap(r->range).valid()) return "no area touches a reserved range";
+    if (allowed_.first_overlap(r->range) != nullptr) return "no allowed range is reserved";
+  }
+  for (auto c = areas_.begin(); c.valid(); c.next()) {
+    const area_type& a = *c.value();
+    const pages_type& p = *a.source;
+    exclusive_lock inner(p.mutex);
+    if (a.where != c.range()) return "an area is where the map has it";
+    if (!a.where.is_aligned(alignment_) || a.page_offset() % alignment_ != 0)
+      return "areas are aligned";
+    if (a.range.last.value >= p.count) return "an area shows pages that exist";
+    if (p.references == 0) return "pages are counted by their areas";
+    if (a.storage != nullptr && !a.is_linked()) return "a filled area is a holder";
+    if (a.storage == nullptr && a.is_linked()) return "an area that is not filled is no holder";
+    if (a.state == area_state::present && !p.revoked && !a.lost &&
+        (a.storage != nullptr) != (domain_count_ != 0))
+      return "areas are filled while there is a domain";
+    if (a.storage != nullptr && domain_count_ != 0 && a.storage != domains_[0])
+      return "the first domain is asked for frames";
+    if (const std::string_view text = p.holders.verify(); !text.empty()) return text;
+    if (const std::string_view text = p.pins.verify(); !text.empty()) return text;
+    if (const std::string_view text = p.stored.verify(); !text.empty()) return text;
+    std::uint64_t held = 0;
+    for (double_span walk(&p.pins, &p.holders, page_range{{0}, {p.count - 1}}); walk.valid();
+         walk.next()) {
+      const page_range span = walk.range();
+      if (walk.owner() != span_owner::none) held += span.length();
+      if (walk.owner() == span_owner::first && !p.stored.contains(span))
+        return "what is pinned is stored";
+      if (walk.owner() == span_owner::none && p.stored.first_stored(span))
+        return "only held pages are stored";
+    }
+    if (p.is_pinnable() && p.pinned > held) return "only held pages stay pinned";
+  }
+  return "";
+}
+
+}  // namespace iopt

@@ -1,0 +1,226 @@
+// iopt/core/pages.hpp - areas, and the pages that they show.
+//
+// A pages object is a zero-based array of page frames with one origin. Areas bind IOVA ranges to
+// slices of it; several areas, of several tables, may show the same pages. Each page is pinned
+// while at least one holder covers it, and pinned once, however many do. Holders are
+//
+//   areas that are filled into domains  (holders, by page index)
+//   pins of access objects              (pins, by page index)
+//
+// Where a frame can be read: from `stored`, else from the domain of an area that holds the page.
+// Three storage tiers follow, as in the kernel:
+//
+//   nobody holds the page    not pinned; only the origin knows it
+//   a domain holds it        pinned; the domain is asked. Where the domain cannot be read back, or
+//                            where one run says it all, `stored` has it as well
+//   an access holds it       pinned; `stored` has it, so that losing the domain needs no memory
+//
+// Layer: core. Includes: base, containers, policy, core/origin.hpp, core/traits.hpp.
+#pragma once
+
+#include <cstdint>
+#include <new>
+
+#include "iopt/base/access.hpp"
+#include "iopt/base/address.hpp"
+#include "iopt/base/range.hpp"
+#include "iopt/containers/interval_tree.hpp"
+#include "iopt/containers/sparse_frames.hpp"
+#include "iopt/core/origin.hpp"
+#include "iopt/core/traits.hpp"
+#include "iopt/policy/iommu_domain.hpp"
+
+namespace iopt {
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+struct pages;
+
+/// attachment: a domain in a table, and what its removal will need.
+template <iommu_domain Domain, table_traits Traits>
+struct attachment {
+  Domain* domain;
+  [[no_unique_address]] typename Traits::mutex mutex{};
+  bool poisoned = false;  // an unmap came back short: what it held stays pinned
+  bool tracking = false;  // dirty tracking is on
+
+  explicit attachment(Domain& d) noexcept : domain(&d) {}
+};
+
+/// user_view: an area by the user addresses that it shows. Nothing without Traits::reverse_index.
+template <class Area, bool Indexed>
+struct user_view : interval_node<user_address> {
+  Area* shows = nullptr;
+};
+template <class Area>
+struct user_view<Area, false> {};
+
+template <class Area, bool Indexed>
+struct user_view_tree : interval_tree<user_view<Area, true>> {};
+template <class Area>
+struct user_view_tree<Area, false> {};
+
+/// What may be done with an area. Only `present` areas are seen by anything but the table itself.
+enum class area_state : std::uint8_t {
+  in_flight,           // being made or taken away: its IOVA is taken, nothing more
+  present,             // mapped
+  under_notification,  // an unmap asked the holders of pins to let go: new pins are refused
+};
+
+/// area: an IOVA range bound to a slice of pages. Its node is by page index, and is linked in
+/// pages::holders while domains hold the area.
+///
+/// Ownership   The table's. The address is stable until the area is unmapped.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+struct area : interval_node<page_index> {
+  using view_type = user_view<area, Traits::reverse_index>;
+
+  iova_range where;
+  pages<Pinner, Domain, Traits>* source;
+  std::uint64_t start_byte;                          // of `source`, shown at where.first
+  attachment<Domain, Traits>* storage = nullptr;     // whom to ask for frames; null: unfilled
+  area* chain = nullptr;                             // links areas that one operation takes along
+  [[no_unique_address]] view_type view{};
+  typename Traits::template counter<std::uint32_t> pin_calls{0};
+  access rights;
+  area_state state = area_state::in_flight;
+  bool suspended = false;                            // software access waits for a new origin
+  bool lost = false;                                 // a domain came back short: never unpin
+
+  area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start, access r) noexcept
+      : where(w), source(&p), start_byte(start), rights(r) {
+    show(w, start);
+  }
+
+  /// Rebinds to IOVAs `w`, shown from byte `start` of the pages on. Requires: not linked.
+  void show(iova_range w, std::uint64_t start) noexcept {
+    where = w;
+    start_byte = start;
+    this->range = {index_of(w.first), index_of(w.last)};
+  }
+
+  std::uint64_t byte_of(iova at) const noexcept { return start_byte + (at - where.first); }
+  page_index index_of(iova at) const noexcept { return {byte_of(at) / Traits::page_bytes}; }
+  /// How far into its first page the area begins, in bytes.
+  std::uint64_t page_offset() const noexcept { return start_byte % Traits::page_bytes; }
+
+  /// The IOVAs that show pages `part`. Requires: part is inside this area's indices.
+  iova_range shown(page_range part) const noexcept {
+    const iova first = part.first == this->range.first
+                           ? where.first
+                           : where.first + (part.first.value * Traits::page_bytes - start_byte);
+    const iova last =
+        part.last == this->range.last
+            ? where.last
+            : where.first + ((part.last.value + 1) * Traits::page_bytes - 1 - start_byte);
+    return {first, last};
+  }
+};
+
+/// pin_record: pages that accesses hold, as one exact interval; pins of the same interval share it.
+struct pin_record : interval_node<page_index> {
+  std::uint32_t users = 1;
+};
+
+/// pages: a zero-based array of page frames with one origin.
+///
+/// Invariants  pinned == number of pages that a holder covers and the pinner pinned.
+///             stored is defined only on pages that a holder covers, and on all that a pin covers.
+///             references == number of areas whose source this is.
+/// Ownership   Counted by areas. It lives in one block with the area it was made for.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+struct pages {
+  using origin_type = origin<Pinner, Traits>;
+  using area_type = area<Pinner, Domain, Traits>;
+
+  origin_type* from;         // counted
+  std::uint64_t start;       // where page 0 is at the origin, in bytes, page aligned
+  std::uint64_t count;       // pages
+  std::uint64_t pinned = 0;  // pages pinned, and charged
+  typename Traits::template counter<std::uint32_t> references{1};
+  bool writable;
+  bool revoked = false;          // device memory that its exporter took away
+  origin_type* next_from = nullptr;  // while an operation changes the origin: what it will be
+  std::uint32_t generation = 0;  // counts revocations
+  [[no_unique_address]] mutable typename Traits::mutex mutex{};
+  interval_tree<area_type> holders;
+  interval_tree<pin_record> pins;
+  sparse_frames<typename Traits::memory> stored;
+
+  pages(origin_type& o, std::uint64_t first_byte, std::uint64_t page_count, bool may_write) noexcept
+      : from(&o), start(first_byte), count(page_count), writable(may_write), stored(o.memory) {}
+
+  /// Device memory is neither pinned nor charged.
+  bool is_pinnable() const noexcept { return from->is.kind != origin_kind::device; }
+  access pin_rights() const noexcept { return writable ? access::read_write : access::read; }
+  user_range at_origin(page_range part) const noexcept {
+    return user_range::sized({start + part.first.value * Traits::page_bytes},
+                             part.length() * Traits::page_bytes);
+  }
+};
+
+namespace detail {
+
+/// A mapping as it is made: the area, its pages, and their first run, in one allocation. The memory
+/// goes when the pages go; the area may have gone before.
+template <class Pinner, class Domain, class Traits>
+struct mapping_block {
+  using area_type = area<Pinner, Domain, Traits>;
+  using pages_type = pages<Pinner, Domain, Traits>;
+
+  union {
+    area_type first;
+  };
+  pages_type contents;
+
+  mapping_block(iova_range where, origin<Pinner, Traits>& o, std::uint64_t first_byte,
+                std::uint64_t page_count, bool writable, std::uint64_t start_byte, access rights) noexcept
+      : contents(o, first_byte, page_count, writable) {
+    new (&first) area_type(where, contents, start_byte, rights);
+  }
+  ~mapping_block() {}
+
+  static mapping_block& of(pages_type& p) noexcept {
+    // The block is standard enough for this: `contents` lies at a fixed offset.
+    return *reinterpret_cast<mapping_block*>(reinterpret_cast<std::byte*>(&p) - contents_offset());
+  }
+
+ private:
+  static std::size_t contents_offset() noexcept {
+    constexpr std::size_t a = alignof(pages_type);
+    return (sizeof(area_type) + a - 1) / a * a;
+  }
+};
+
+/// Drops an area's share of its pages; the last one frees them.
+template <class Pinner, class Domain, class Traits>
+void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
+  using block = mapping_block<Pinner, Domain, Traits>;
+  {
+    exclusive_lock guard(p.mutex);
+    if (--p.references != 0) return p.stored.drop_holder();
+  }
+  IOPT_ASSERT(p.holders.empty() && p.pins.empty());
+  origin<Pinner, Traits>* from = p.from;
+  typename Traits::memory memory = from->memory;
+  block& b = block::of(p);
+  b.~block();
+  memory.deallocate(&b, sizeof(block), alignof(block));
+  from->release();
+}
+
+/// Frees an area that no structure refers to any more, and its share of the pages.
+template <class Pinner, class Domain, class Traits>
+void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
+  using area_type = area<Pinner, Domain, Traits>;
+  using block = mapping_block<Pinner, Domain, Traits>;
+  pages<Pinner, Domain, Traits>& p = *a.source;
+  typename Traits::memory memory = p.from->memory;
+  const bool in_block = &a == &block::of(p).first;
+  a.~area_type();
+  if (!in_block) memory.deallocate(&a, sizeof(area_type), alignof(area_type));
+  release_pages(p);
+}
+
+}  // namespace detail
+
+}  // namespace iopt

@@ -1,0 +1,262 @@
+// iopt/core/unmap.hpp - io_pagetable: unmapping by profile.
+//
+// An unmap gathers the areas that go, marking each in flight, and then takes them all down together:
+// out of every domain, one flush, one wait for readers, out of the table, unpinned. While it gathers
+// nothing is lost yet, so an operation that must be whole can put them back.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include <utility>
+
+#include "iopt/core/access_object.hpp"
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// The checks that some profiles make before anything goes.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::check_ends(iova_range range,
+                                                              const unmap_rules& rules) const {
+  if (rules.bisect != bisect_rule::refuse_first) return {};
+  const auto head = areas_.first_overlap(range);
+  if (rules.must_match_area && (!head.valid() || head.range() != range))
+    return fail(rules.bisect_error);
+  if (!head.valid()) return {};
+  if (head.range().first < range.first)
+    return fail({rules.bisect_error, error_place::area, head.range().first.value});
+  const auto tail = areas_.find(range.last);
+  if (tail.valid() && tail.range().last > range.last)
+    return fail({rules.bisect_error, error_place::area, tail.range().first.value});
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
+                                                        const unmap_rules& rules) const {
+  unmap_report report;
+  const bool cuts = rules.bisect == bisect_rule::cut ||
+                    (rules.bisect == bisect_rule::cut_as_iommufd && !large_pages_);
+  if (cuts) {
+    const cut_rule how = rules.bisect == bisect_rule::cut ? cut_rule::split : cut_rule::as_iommufd;
+    result<area_type*> ok = may_cut(range.last, how);
+    if (ok && range.first.value != 0) ok = may_cut(range.first - 1, how);
+    if (!ok) report.outcome = fail(ok.error());
+  } else {
+    report.outcome = check_ends(range, rules);
+  }
+  if (!report.outcome) return report;
+
+  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
+    const area_type& a = *c.value();
+    if (a.state == area_state::in_flight) {
+      report.outcome = fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
+      return report;
+    }
+    iova_range goes = a.where;
+    if (!range.contains(goes)) {
+      if (rules.bisect == bisect_rule::take_or_stop) {
+        if (goes.first < range.first) break;
+      } else if (cuts) {
+        goes = *goes.intersection(range);
+      } else {
+        report.outcome = fail({rules.bisect_error, error_place::area, a.where.first.value});
+        return report;
+      }
+    }
+    report.bytes += goes.length_minus_one() + 1;
+    ++report.areas;
+  }
+  if (report.areas == 0 && rules.empty_is_error)
+    report.outcome = fail(errc::no_such_file_or_directory);
+  return report;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::would_unmap(iova first,
+                                                               std::uint64_t length_bytes,
+                                                               unmap_profile profile,
+                                                               kernel_level level) const {
+  const unmap_rules rules = rules_of(profile, level);
+  const result<iova_range> range = unmap_request(rules, first, length_bytes);
+  if (!range) return {.outcome = fail(range.error())};
+  shared_lock guard(areas_lock_);
+  return plan(*range, rules);
+}
+
+/// Cuts the areas that stick out of the range, where the profile does so.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::cut_for(iova_range range,
+                                                           const unmap_rules& rules) {
+  if (rules.bisect == bisect_rule::cut_as_iommufd && !large_pages_) {
+    if (const result<void> done = cut(range.last, cut_rule::as_iommufd); !done) return done;
+    if (range.first.value == 0) return {};
+    return cut(range.first - 1, cut_rule::as_iommufd);
+  }
+  if (rules.bisect == bisect_rule::cut) {
+    shared_lock stable(domains_lock_);
+    exclusive_lock guard(areas_lock_);
+    cut_plan plan;
+    if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
+    commit(plan);
+  }
+  return {};
+}
+
+/// Marks in flight, and chains, the areas that go. Whoever pinned is asked to let go first.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
+                                                          const unmap_rules& rules,
+                                                          area_chain& chain) {
+  constexpr unsigned patience = 100;
+  unmap_report report;
+  iova cursor = range.first;
+  std::optional<iova> asked;
+  unsigned tries = 0;
+  bool first_look = true;
+  for (;;) {
+    std::optional<iova_range> pinned;
+    {
+      exclusive_lock guard(areas_lock_);
+      if (std::exchange(first_look, false)) report.outcome = check_ends(range, rules);
+      while (report.outcome) {
+        const auto c = areas_.first_overlap({cursor, range.last});
+        if (!c.valid()) return report;
+        area_type& a = *c.value();
+        const auto refuse = [&](errc code) {
+          report.outcome = fail({code, error_place::area, a.where.first.value});
+        };
+        if (a.state == area_state::in_flight) {
+          refuse(errc::device_or_resource_busy);
+        } else if (!range.contains(a.where) && rules.bisect != bisect_rule::take_or_stop) {
+          refuse(rules.bisect_error);
+        } else if (a.where.first < range.first) {
+          return report;
+        } else if (a.pin_calls != 0) {
+          if (asked != a.where.first) tries = 0;
+          asked = a.where.first;
+          if (++tries > patience) {
+            a.state = area_state::present;
+            refuse(errc::resource_deadlock_would_occur);
+            break;
+          }
+          a.state = area_state::under_notification;
+          pinned = a.where;
+          break;
+        } else {
+          a.state = area_state::in_flight;
+          chain.append(a);
+          report.bytes += a.where.length_minus_one() + 1;
+          ++report.areas;
+          if (a.where.last >= range.last) return report;
+          cursor = a.where.last + 1;
+        }
+      }
+    }
+    if (!pinned) return report;
+    notify(*pinned);
+  }
+}
+
+/// Tells every access object that an area goes. Called without locks.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
+  shared_lock guard(accesses_lock_);
+  for (access_type* a = accesses_; a != nullptr; a = a->next_) a->on_unmap_(a->context_, gone);
+}
+
+/// Takes areas in flight out of the domains and the table. False: a domain came back short.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::take_down(area_chain chain) noexcept {
+  if (chain.first == nullptr) return true;
+  bool complete = true;
+  {
+    shared_lock stable(domains_lock_);
+    for (area_type* a = chain.first; a != nullptr; a = a->chain) {
+      exclusive_lock guard(a->source->mutex);
+      complete = moves(*a->source).begin_unfill(*a, domains()) && complete;
+    }
+    transfer::flush(domains());
+    readers_.wait();
+    for (area_type* a = chain.first; a != nullptr; a = a->chain) {
+      exclusive_lock guard(a->source->mutex);
+      moves(*a->source).finish_unfill(*a);
+    }
+  }
+  discard(chain.first);
+  return complete;
+}
+
+/// Areas that were to go stay after all.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::put_back(area_chain chain) noexcept {
+  publish(chain.first);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::unmap(iova first, std::uint64_t length_bytes,
+                                                         unmap_profile profile,
+                                                         kernel_level level) {
+  return unmap_dirty(first, length_bytes, profile, nullptr, level);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Record>
+unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
+                                                               std::uint64_t length_bytes,
+                                                               unmap_profile profile, Record record,
+                                                               kernel_level level) {
+  const unmap_rules rules = rules_of(profile, level);
+  const result<iova_range> range = unmap_request(rules, first, length_bytes);
+  if (!range) return {.outcome = fail(range.error())};
+  if (rules.cuts()) {
+    if (const result<void> ready = cut_for(*range, rules); !ready)
+      return {.outcome = fail(ready.error())};
+  }
+  area_chain chain;
+  unmap_report report = gather(*range, rules, chain);
+  if constexpr (!std::is_same_v<Record, std::nullptr_t>) {
+    shared_lock stable(domains_lock_);
+    for (const area_type* a = chain.first; a != nullptr; a = a->chain) tell_dirty(*a, record);
+  }
+  const bool complete = take_down(chain);
+  if (report.outcome && !complete) report.outcome = fail(errc::io_error);
+  if (report.outcome && report.areas == 0 && rules.empty_is_error)
+    report.outcome = fail(errc::no_such_file_or_directory);
+  return report;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_all() {
+  area_chain chain;
+  unmap_report report =
+      gather(iova_range::whole(), rules_of(unmap_profile::iommufd, kernel_level::linux_6_12), chain);
+  if (!take_down(chain) && report.outcome) report.outcome = fail(errc::io_error);
+  return report;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_all(std::span<const iova_range> ranges,
+                                                             unmap_profile profile,
+                                                             kernel_level level) {
+  const unmap_rules rules = rules_of(profile, level);
+  unmap_report sum;
+  area_chain chain;
+  for (std::size_t n = 0; n < ranges.size(); ++n) {
+    unmap_report one;
+    if (rules.cuts()) one.outcome = cut_for(ranges[n], rules);
+    if (one.outcome) one = gather(ranges[n], rules, chain);
+    if (one.outcome && one.areas == 0 && rules.empty_is_error)
+      one.outcome = fail(errc::no_such_file_or_directory);
+    if (!one.outcome) {
+      put_back(chain);
+      return {.outcome = fail({one.outcome.error().code, error_place::element, n})};
+    }
+    sum.bytes += one.bytes;
+    sum.areas += one.areas;
+  }
+  if (!take_down(chain)) sum.outcome = fail(errc::io_error);
+  return sum;
+}
+
+}  // namespace iopt
