@@ -42,7 +42,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   if (*found == nullptr) return {};
   area_type& a = **found;
   if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
-  area_type* right = create<area_type>(iova_range{{0}, {0}}, *a.source, 0, a.rights);
+  area_type* right = create<area_type>(iova_range{{0}, {0}}, *a.source, std::uint64_t{0}, a.rights);
   if (right == nullptr) return fail(errc::not_enough_memory);
   result<void> ready{};
   {
