@@ -15,4 +15,5 @@
 #include "iopt/policy/archetypes.hpp"             // IWYU pragma: export
 #include "iopt/core/access_object.hpp"            // IWYU pragma: export
 #include "iopt/core/io_pagetable.hpp"             // IWYU pragma: export
+#include "iopt/core/snapshot.hpp"                 // IWYU pragma: export
 #include "iopt/backends/mock/mock.hpp"            // IWYU pragma: export

@@ -51,6 +51,8 @@ struct area_info {
   bool filled = false;          // domains hold it
   bool suspended = false;
   bool revoked = false;
+
+  friend bool operator==(const area_info&, const area_info&) = default;
 };
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
