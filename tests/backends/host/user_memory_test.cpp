@@ -171,6 +171,22 @@ TEST_CASE("user_memory: nothing outside and nothing in holes") {
   }
 }
 
+TEST_CASE("user_memory: holes that touch are one") {
+  physical_memory memory = physical_memory::create(16 * mebibyte).value();
+  user_memory user = user_memory::create(memory, mebibyte).value();
+  const user_address first = user.range().first;
+  for (const std::uint64_t n : {std::uint64_t{4}, std::uint64_t{3}, std::uint64_t{6},
+                                std::uint64_t{5}, std::uint64_t{0}, std::uint64_t{255}}) {
+    REQUIRE(user.unmap(user_range::sized(first + n * 4096, 4096)).has_value());
+    CHECK(user.verify() == "");
+  }
+  for (std::uint64_t n = 0; n != 256; ++n)
+    CHECK(user.frame_of(first + n * 4096).has_value() ==
+          !(n == 0 || (n >= 3 && n <= 6) || n == 255));
+  REQUIRE(user.unmap(user.range()).has_value());
+  CHECK(user.verify() == "");
+}
+
 TEST_CASE("user_memory: moves with its memory, and gives its addresses back") {
   physical_memory memory = physical_memory::create(64 * mebibyte).value();
   user_memory one = user_memory::create(memory, 4 * mebibyte).value();
