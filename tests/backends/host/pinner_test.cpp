@@ -386,15 +386,16 @@ TEST_CASE("pinner: charges are counted by mode and limited") {
     if (mode != account_mode::none) {
       CHECK(p.charge(p.current(), mode, 4).error() == errc::not_enough_memory);
       CHECK(p.charge(p.current(), mode, top).error() == errc::not_enough_memory);
-      CHECK(p.charged_pages(mode) == 7);
+      CHECK(p.charged(mode) == 7);
       p.set_limit(mode, 3);
       CHECK(p.charge(p.current(), mode, 1).error() == errc::not_enough_memory);
       p.set_limit(mode, 10);
     }
     REQUIRE(p.charge(p.current(), mode, 3).has_value());
-    CHECK(p.charged_pages(mode) == 10);
+    CHECK(p.charged(mode) == 10);
+    CHECK(p.charged() == 10);
     p.uncharge(p.current(), mode, 10);
-    CHECK(p.charged_pages(mode) == 0);
+    CHECK(p.charged(mode) == 0);
   }
 }
 

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <numeric>
 #include <shared_mutex>
 #include <span>
 #include <string_view>
@@ -190,9 +191,16 @@ class pinner {
     const std::lock_guard guard(lock_);
     if (mode != account_mode::none) limits_[index(mode)] = limit_pages;
   }
-  std::uint64_t charged_pages(account_mode mode) const noexcept {
+  /// The pages charged in this mode.
+  std::uint64_t charged(account_mode mode) const noexcept {
     const std::lock_guard guard(lock_);
     return charged_[index(mode)];
+  }
+
+  /// What is charged in all modes together.
+  std::uint64_t charged() const noexcept {
+    const std::lock_guard guard(lock_);
+    return std::accumulate(charged_.begin(), charged_.end(), std::uint64_t{0});
   }
 
   /// pins(f) of the frame that holds this byte.
