@@ -1,0 +1,78 @@
+// iopt/containers/area_map_holes.hpp - the walk from one long enough hole of an area_map to the
+// next.
+//
+// Inside a leaf the long holes are the bits of one word; from leaf to leaf the walk climbs until a
+// subtree to the right has a long hole, and goes down to the first. Short holes are never visited
+// one by one.
+//
+// Layer: containers. Includes: base/address.hpp, containers/area_map_node.hpp, the standard
+// library.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+#include "iopt/base/address.hpp"
+#include "iopt/containers/area_map_node.hpp"
+
+namespace iopt::detail {
+
+/// The leaf behind n that has the next hole of that length, unless all its holes begin behind
+/// `last`. The tree's last hole belongs to no leaf.
+template <class Tree>
+const area_map_node* next_leaf_with_hole(const area_map_node* n, std::uint64_t last,
+                                         std::uint64_t length) noexcept {
+  const auto descend = [&](const area_map_node* inner, std::uint32_t holes) noexcept {
+    return inner->child(static_cast<unsigned>(std::countr_zero(holes)));
+  };
+  for (unsigned level = 0;; ++level) {
+    const area_map_node* p = n->parent;
+    if (p == nullptr) return nullptr;
+    const std::uint32_t behind = (~std::uint32_t{0} << Tree::child_of(*n)) << 1;
+    const std::uint32_t holes = at_least(p->first, p->count, length) & behind;
+    n = p;
+    if (holes == 0) continue;
+    if (p->last[std::countr_zero(holes) - 1] >= last) return nullptr;
+    for (n = descend(p, holes); level != 0; --level) {
+      Tree::probe::visit();
+      n = descend(n, at_least(n->first, n->count, length));
+    }
+    Tree::probe::visit();
+    return n;
+  }
+}
+
+/// Calls f(first, last) for each hole, clipped to [first, last], of at least `length` > 0 units, in
+/// order, until f answers true.
+///
+/// Cost       n entries: O(log n) a call of f, and O(log n) beside.
+/// Tested by  tests/containers/area_map_holes_test.cpp
+template <class Tree, class F>
+void for_each_hole(const Tree& tree, std::uint64_t first, std::uint64_t last, std::uint64_t length,
+                   F f) {
+  const auto offer = [&](std::uint64_t from, std::uint64_t to) {  // whether that is enough
+    const std::uint64_t a = std::max(from, first), b = std::min(to, last);
+    return (a <= b && b - a >= length - 1 && f(a, b)) || to >= last;
+  };
+  if (tree.reaches(first)) {
+    const auto at = tree.descend(first);
+    const area_map_node* leaf = at.leaf;
+    std::uint32_t holes = long_holes(*leaf, length) & (~std::uint32_t{0} << at.index);
+    while (leaf != nullptr) {
+      for (; holes != 0; holes &= holes - 1) {
+        const auto n = static_cast<unsigned>(std::countr_zero(holes));
+        if (offer(leaf->hole_first(n), leaf->first[n] - 1)) return;
+      }
+      leaf = next_leaf_with_hole<Tree>(leaf, last, length);
+      if (leaf != nullptr) holes = long_holes(*leaf, length);
+    }
+  }
+  if (tree.empty()) {
+    offer(0, top);
+  } else if (tree.last_address() < last) {
+    offer(tree.last_address() + 1, top);
+  }
+}
+
+}  // namespace iopt::detail
