@@ -1,7 +1,7 @@
 // iopt/core/access_object.hpp - software that uses an I/O address space as a device would.
 //
-// A mediated device, an emulated one, a command parser: it reads and writes at IOVAs, and pins pages
-// to keep their frames. Whoever pins is told before an area goes, and must let go.
+// A mediated device, an emulated one, a command parser: it reads and writes at IOVAs, and pins
+// pages to keep their frames. Whoever pins is told before an area goes, and must let go.
 //
 // Layer: core. Includes: base, core/io_pagetable.hpp.
 #pragma once
@@ -67,8 +67,8 @@ class access_object {
     if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
     if (table_ == &next) return {};
     table_type& old = *std::exchange(table_, nullptr);
-    // `next_` can be in one list at a time: the new list is joined once the old one is left, so what
-    // can refuse is asked first.
+    // `next_` can be in one list at a time: the new list is joined once the old one is left, so
+    // what can refuse is asked first.
     if (const result<void> suits = may_join(next); !suits) {
       table_ = &old;
       return suits;
@@ -93,7 +93,8 @@ class access_object {
   ///          device_or_resource_busy, suspended; operation_not_permitted, the area or its memory
   ///          lacks the right; operation_not_supported, device memory; those of pinning.
   ///          no_such_file_or_directory, a gap. On error nothing is pinned.
-  /// Cost     O(log n) an area, and what is pinned now; O(1) where the same range is pinned already.
+  /// Cost     O(log n) an area, and what is pinned now; O(1) where the same range is pinned
+  /// already.
   template <class Frames>
   result<void> pin(iova_range range, access want, Frames frames) {
     if (!pins_pages_) return fail(errc::invalid_argument);
@@ -104,8 +105,8 @@ class access_object {
     auto c = t.areas_.find(next);
     const auto first = c;
     for (;; c.next()) {
-      result<void> done = fail({errc::no_such_file_or_directory, error_place::request_byte,
-                                next - range.first});
+      result<void> done =
+          fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
       if (c.valid() && c.range().contains(next) && c.value()->state != area_state::in_flight)
         done = pin_part(t, *c.value(), {next, std::min(c.range().last, range.last)},
                         c.range().last >= range.last, want);
@@ -280,8 +281,7 @@ class access_object {
       area_type& a = *c.value();
       if (const result<void> ok = may_use(a, Want); !ok) return ok;
       const iova last = std::min(a.where.last, range->last);
-      const result<void> copied =
-          copy_part<Want>(t, a, next, bytes.subspan(done, last - next + 1));
+      const result<void> copied = copy_part<Want>(t, a, next, bytes.subspan(done, last - next + 1));
       if (!copied) return copied;
       if (last == range->last) return {};
       next = last + 1;

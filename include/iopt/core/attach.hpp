@@ -77,10 +77,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::reserve_for(const Domain& dom
     }
   }
   const iova_range aperture = domain.aperture();
-  if (done && aperture.first.value != 0)
-    done = add_reservation({{0}, aperture.first - 1}, owner);
-  if (done && aperture.last.value != top)
-    done = add_reservation({aperture.last + 1, {top}}, owner);
+  if (done && aperture.first.value != 0) done = add_reservation({{0}, aperture.first - 1}, owner);
+  if (done && aperture.last.value != top) done = add_reservation({aperture.last + 1, {top}}, owner);
   return done;
 }
 

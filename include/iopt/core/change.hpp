@@ -41,7 +41,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
 
   if (domain_count_ != 0) {
     if constexpr (protecting_domain<Domain>) {
-      for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
+      for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;
+           c.next()) {
         area_type& a = *c.value();
         if (a.storage == nullptr) continue;
         const iova_range part = *a.where.intersection(range);
@@ -81,8 +82,7 @@ void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, co
       const std::size_t told = &a == &stop ? refused : domain_count_;
       for (std::size_t n = 0; n < told && a.storage != nullptr; ++n) {
         exclusive_lock inner(domains_[n]->mutex);
-        static_cast<void>(
-            domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
+        static_cast<void>(domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
       }
       if (&a == &stop) break;
     }
@@ -215,8 +215,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   return {};
 }
 
-/// Undoes show_instead() for the areas of the range before `stop`, and for `stop` itself in the first
-/// `told` domains and, in part, the next.
+/// Undoes show_instead() for the areas of the range before `stop`, and for `stop` itself in the
+/// first `told` domains and, in part, the next.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, const area_type& stop,
                                                           std::size_t told) noexcept {
@@ -225,7 +225,8 @@ void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, cons
     const iova_range part = *a.where.intersection(range);
     const std::size_t count = &a == &stop ? told + 1 : domain_count_;
     for (std::size_t n = 0; n < count && a.storage != nullptr; ++n)
-      static_cast<void>(show_instead(part, *a.source, a.byte_of(part.first), a.rights, *domains_[n]));
+      static_cast<void>(
+          show_instead(part, *a.source, a.byte_of(part.first), a.rights, *domains_[n]));
     if (&a == &stop) break;
   }
   flush_all();
@@ -356,8 +357,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& expor
       p.revoked = false;
       if (a.storage == nullptr && a.state != area_state::in_flight)
         done = moves(p).fill(a, domains());
-      if (!done)
-        done = fail({done.error().code, error_place::area, a.where.first.value});
+      if (!done) done = fail({done.error().code, error_place::area, a.where.first.value});
     }
   }
   if (!done) revoke(exporter);

@@ -1,7 +1,7 @@
 // iopt/core/domain_calls.hpp - every ability of a domain, whether the domain has it or not.
 //
-// The engine calls these. Where a domain has the refinement it is one call; where not, the five base
-// operations make up for it, or the answer is operation_not_supported.
+// The engine calls these. Where a domain has the refinement it is one call; where not, the five
+// base operations make up for it, or the answer is operation_not_supported.
 //
 // Layer: core. Includes: base, policy/iommu_domain.hpp, the standard library.
 #pragma once
@@ -98,8 +98,7 @@ std::uint64_t read_runs(const D& d, iova_range r, std::uint64_t granule, run_lis
     for (;;) {
       const iova at = r.first + done;
       const std::optional<physical> to = d.translate(at);
-      const std::uint64_t step =
-          std::min(granule - (at.value & (granule - 1)), beyond - done + 1);
+      const std::uint64_t step = std::min(granule - (at.value & (granule - 1)), beyond - done + 1);
       if (!to || !out.append(run(*to, step))) return done;
       done += step;
       if (done > beyond) return done;

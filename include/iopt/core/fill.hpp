@@ -161,8 +161,8 @@ class page_transfer {
     return {};
   }
 
-  /// After a pin of `part` went: gives back what nobody else holds, and forgets what a domain can be
-  /// asked for.
+  /// After a pin of `part` went: gives back what nobody else holds, and forgets what a domain can
+  /// be asked for.
   void unstore(page_range part) noexcept {
     std::uint64_t gone = 0;
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
@@ -193,8 +193,9 @@ class page_transfer {
     return more < fill_batch_runs ? static_cast<std::size_t>(more + 1) : fill_batch_runs;
   }
 
-  /// Appends frames of `part`, held or pinned now, from its beginning on, until done or full; counts
-  /// in `added` the pages pinned. Takes at least one page. On error `out` has what was taken before.
+  /// Appends frames of `part`, held or pinned now, from its beginning on, until done or full;
+  /// counts in `added` the pages pinned. Takes at least one page. On error `out` has what was taken
+  /// before.
   result<void> take(page_range part, run_list& out, std::uint64_t& added) {
     if (!pages_.is_pinnable()) return pages_.from->take(pages_.at_origin(part), access::none, out);
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid() && !out.full();
@@ -307,7 +308,8 @@ class page_transfer {
       unmap_whole(*to.domain, iova_range::sized(where.first, offset));
       detail::sync(*to.domain);
     }
-    if (!mapped) return fail({mapped.error().code, error_place::domain, offset + mapped.error().at});
+    if (!mapped)
+      return fail({mapped.error().code, error_place::domain, offset + mapped.error().at});
     return {};
   }
 
@@ -363,8 +365,8 @@ class page_transfer {
 
   /// Drops from `stored` what a domain can be asked for, where that needs no split.
   void forget(page_range part) noexcept {
-    const bool inside = part.first.value != 0 &&
-                        pages_.stored.contains({part.first - 1, part.last + 1});
+    const bool inside =
+        part.first.value != 0 && pages_.stored.contains({part.first - 1, part.last + 1});
     if (!inside) pages_.stored.erase(part);
   }
 
@@ -374,8 +376,7 @@ class page_transfer {
     if (h == nullptr) return 0;
     page_index last = std::min(part.last, h->range.last);
     // Only as far as `stored` does not know better: an access may have stored what follows.
-    if (const auto there = pages_.stored.first_stored({part.first, last}))
-      last = there->first - 1;
+    if (const auto there = pages_.stored.first_stored({part.first, last})) last = there->first - 1;
     exclusive_lock guard(h->storage->mutex);
     return read_shown(*h, {part.first, last}, out);
   }
@@ -392,14 +393,13 @@ class page_transfer {
             last > at && end.length_minus_one() + 1 != Traits::page_bytes)
           last -= 1;
         const std::uint64_t want = last - at + 1;
-        const std::uint64_t got =
-            page_count(read_runs(d, h.shown({at, last}), granule(d), out));
+        const std::uint64_t got = page_count(read_runs(d, h.shown({at, last}), granule(d), out));
         at += got;
         if (got != want) break;
       } else {  // part of a page at an end of the area: the frame is where the byte is
         const std::optional<physical> byte = d.translate(one.first);
-        if (!byte || !out.append(run({align_down(byte->value, Traits::page_bytes)},
-                                     Traits::page_bytes)))
+        if (!byte ||
+            !out.append(run({align_down(byte->value, Traits::page_bytes)}, Traits::page_bytes)))
           break;
         at += 1;
       }
@@ -491,7 +491,8 @@ class page_transfer {
       const std::uint64_t lead = a.byte_of(next) % Traits::page_bytes;
       const page_index first_page = a.index_of(next);
       page_index last_page = a.index_of(last);
-      const bool ends_inside = last != a.where.last && (a.byte_of(last) + 1) % Traits::page_bytes != 0;
+      const bool ends_inside =
+          last != a.where.last && (a.byte_of(last) + 1) % Traits::page_bytes != 0;
       if (!(ends_inside && last_page == first_page)) {
         if (ends_inside) last_page -= 1;
         const page_range span_all{first_page, last_page};

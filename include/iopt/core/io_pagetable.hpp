@@ -1,8 +1,9 @@
-// iopt/core/io_pagetable.hpp - an I/O address space: areas of memory, shown to devices through domains.
+// iopt/core/io_pagetable.hpp - an I/O address space: areas of memory, shown to devices through
+// domains.
 //
-// The engine. It keeps which IOVA shows which memory, pins each page once however often it is shown,
-// keeps every attached domain filled, and takes everything back in an order that no device can
-// break. Its rules, down to the errno and the order of checks, are those of Linux 6.12 iommufd;
+// The engine. It keeps which IOVA shows which memory, pins each page once however often it is
+// shown, keeps every attached domain filled, and takes everything back in an order that no device
+// can break. Its rules, down to the errno and the order of checks, are those of Linux 6.12 iommufd;
 // where it does more than the kernel (holes in large entries, protect, remap) it says so.
 //
 // The members are defined by theme: core/map.hpp, core/unmap.hpp, core/cut.hpp, core/attach.hpp,
@@ -44,11 +45,11 @@ struct area_info {
   access rights = access::none;
   area_state state = area_state::present;
   origin_kind kind = origin_kind::user;
-  user_address from{};          // what where.first shows: an address, or an offset
-  std::uint64_t pages_id = 0;   // equal for areas that show one pages object
+  user_address from{};             // what where.first shows: an address, or an offset
+  std::uint64_t pages_id = 0;      // equal for areas that show one pages object
   std::uint64_t pinned_pages = 0;  // of the whole pages object
-  std::uint64_t pin_calls = 0;  // pins of access objects not yet undone
-  bool filled = false;          // domains hold it
+  std::uint64_t pin_calls = 0;     // pins of access objects not yet undone
+  bool filled = false;             // domains hold it
   bool suspended = false;
   bool revoked = false;
 
@@ -60,13 +61,15 @@ class access_object;
 
 /// io_pagetable: the mappings of one I/O address space.
 ///
-/// Model       A partial function from IOVAs to bytes of memory objects, with rights, told as areas;
-///             a set of reserved ranges, where nothing may be mapped; a list of allowed ranges, from
-///             which IOVAs are chosen; a list of domains, each of which holds every area.
+/// Model       A partial function from IOVAs to bytes of memory objects, with rights, told as
+/// areas;
+///             a set of reserved ranges, where nothing may be mapped; a list of allowed ranges,
+///             from which IOVAs are chosen; a list of domains, each of which holds every area.
 /// Invariants  Areas do not overlap, nor touch a reserved range. Each domain's T is the model's
 ///             function composed with "where the page is". A page is pinned while a domain or an
 ///             access holds it, once. See verify().
-/// Ownership   Owns areas and pages. Refers to the pinner and the domains, which outlive their stay.
+/// Ownership   Owns areas and pages. Refers to the pinner and the domains, which outlive their
+/// stay.
 ///             Movable while no domain and no access object is attached.
 /// Errors      What can fail is all or nothing, but where an unmap profile says otherwise. unmap of
 ///             unpinned areas, detach and destruction cannot fail and allocate nothing.
@@ -86,8 +89,12 @@ class io_pagetable {
 
   /// memory: what a map call shows: where it begins, and whose it is.
   struct memory {
-    typename origin<Pinner, Traits>::key of;
+    using key_type = typename origin<Pinner, Traits>::key;
+
+    key_type of;
     user_address from;
+
+    memory(const key_type& origin_key, user_address first) : of(origin_key), from(first) {}
   };
 
   explicit io_pagetable(Pinner& pinner, memory_source_type source = {}) noexcept
@@ -103,14 +110,14 @@ class io_pagetable {
   // --- What to map ---------------------------------------------------------------------------
 
   memory user_memory(const owner_type& owner, user_address from) const {
-    return {{pinner_, origin_kind::user, mode_, owner}, from};
+    return memory({pinner_, origin_kind::user, mode_, owner}, from);
   }
   memory user_memory(user_address from) const { return user_memory(pinner_->current(), from); }
   template <class File>
   memory file_memory(const File& file, std::uint64_t offset) const
     requires file_pinner<Pinner>
   {
-    memory m{{pinner_, origin_kind::file, mode_, pinner_->current()}, {offset}};
+    memory m({pinner_, origin_kind::file, mode_, pinner_->current()}, {offset});
     m.of.file = file;
     return m;
   }
@@ -118,7 +125,7 @@ class io_pagetable {
   memory device_memory(const Exporter& exporter, std::uint64_t offset) const
     requires device_memory_pinner<Pinner>
   {
-    memory m{{pinner_, origin_kind::device, account_mode::none, pinner_->current()}, {offset}};
+    memory m({pinner_, origin_kind::device, account_mode::none, pinner_->current()}, {offset});
     m.of.exporter = exporter;
     return m;
   }
@@ -132,10 +139,10 @@ class io_pagetable {
   ///          not_enough_memory; invalid_argument, length or IOVA not a multiple of alignment();
   ///          value_too_large, the IOVA wraps; invalid_argument, a reserved range is hit;
   ///          file_exists, an area is hit (which: error::at); invalid_argument, the memory's offset
-  ///          in its page is no multiple of alignment(). Chosen IOVA: value_too_large, 2^63 - 1 bytes
-  ///          or more; no_space_on_device, no hole fits. Then, with a domain attached, those of
-  ///          filling it: bad_address, not_enough_memory over the account's limit, any errno of a
-  ///          domain.
+  ///          in its page is no multiple of alignment(). Chosen IOVA: value_too_large, 2^63 - 1
+  ///          bytes or more; no_space_on_device, no hole fits. Then, with a domain attached, those
+  ///          of filling it: bad_address, not_enough_memory over the account's limit, any errno of
+  ///          a domain.
   /// Cost     O(log n), and the fill.
   result<iova> map(const memory& what, std::uint64_t length_bytes, access rights,
                    std::optional<iova> at = std::nullopt);
@@ -152,8 +159,8 @@ class io_pagetable {
     std::optional<iova> at = std::nullopt;  // nothing: of the table's choice
     iova mapped_at{};                       // on success, where it is
   };
-  /// Maps all elements, or none. On success each element's `mapped_at` says where. Errors: as map(), with
-  /// the place `element`.
+  /// Maps all elements, or none. On success each element's `mapped_at` says where. Errors: as
+  /// map(), with the place `element`.
   result<void> map_all(std::span<map_request> requests);
 
   /// Shows [from] of another table (or this one) here too, sharing the pages: nothing is pinned or
@@ -196,11 +203,13 @@ class io_pagetable {
   /// charges and what domains translate stay as they are. Nothing to do where no area contains both
   /// `last` and the byte after it.
   /// Errors: device_or_resource_busy, in flight or under notification; invalid_argument, not at a
-  /// multiple of alignment(), or pins of access objects hold the area, or a domain holds it in large
-  /// entries (cut_rule::as_iommufd) or cannot split them (cut_rule::split); not_enough_memory.
+  /// multiple of alignment(), or pins of access objects hold the area, or a domain holds it in
+  /// large entries (cut_rule::as_iommufd) or cannot split them (cut_rule::split);
+  /// not_enough_memory.
   result<void> cut(iova last, cut_rule rule = cut_rule::split);
 
-  // --- Changing live ranges: core/change.hpp ------------------------------------------------------
+  // --- Changing live ranges: core/change.hpp
+  // ------------------------------------------------------
 
   /// Changes the rights of a live range, which must be whole areas, or is cut so.
   /// Errors: no_such_file_or_directory, a gap; operation_not_permitted, write is asked of memory
@@ -237,7 +246,8 @@ class io_pagetable {
   result<void> restore(const Exporter& exporter)
     requires device_memory_pinner<Pinner>;
 
-  // --- Domains: core/attach.hpp --------------------------------------------------------------------
+  // --- Domains: core/attach.hpp
+  // --------------------------------------------------------------------
 
   /// Adds a domain and fills it with every area.
   /// Errors: file_exists, it is here already; invalid_argument, its smallest page is above
@@ -255,15 +265,15 @@ class io_pagetable {
   /// Makes every domain coherent with the caches. False: one cannot be.
   bool enforce_cache_coherency() noexcept;
 
-  /// Large entries on (the default), or off: then every page is an entry of its own, and areas can be
-  /// cut in domains that cannot split.
-  /// Errors of switching off: invalid_argument, a domain and an area exist; address_in_use, an area
-  /// is not on page boundaries.
+  /// Large entries on (the default), or off: then every page is an entry of its own, and areas can
+  /// be cut in domains that cannot split. Errors of switching off: invalid_argument, a domain and
+  /// an area exist; address_in_use, an area is not on page boundaries.
   result<void> disable_large_pages();
   void enable_large_pages() noexcept;
   bool large_pages() const noexcept { return large_pages_; }
 
-  // --- Ranges --------------------------------------------------------------------------------------
+  // --- Ranges
+  // --------------------------------------------------------------------------------------
 
   /// What IOVAs and lengths must be multiples of, in bytes: a power of two, at most page_bytes.
   std::uint64_t alignment() const noexcept { return alignment_; }
@@ -283,7 +293,8 @@ class io_pagetable {
   template <class F>
   void for_each_usable(F f) const;
 
-  // --- Dirty pages: core/dirty.hpp -------------------------------------------------------------------
+  // --- Dirty pages: core/dirty.hpp
+  // -------------------------------------------------------------------
 
   /// Switches a domain's tracking. Switching on first drops what was recorded before.
   /// Errors: operation_not_supported; any errno of the domain.
@@ -296,7 +307,8 @@ class io_pagetable {
   template <class Record>
   result<void> read_dirty(Domain& domain, iova_range range, dirty_read mode, Record record);
 
-  // --- Looking -----------------------------------------------------------------------------------------
+  // --- Looking
+  // -----------------------------------------------------------------------------------------
 
   std::size_t area_count() const noexcept { return areas_.size(); }
   /// The area at an IOVA.
@@ -304,8 +316,9 @@ class io_pagetable {
   /// Calls f(area_info) for each area in order.
   template <class F>
   void for_each_area(F f) const;
-  /// Calls f(iova_range, user_address) for each part of an area that shows bytes of the range of the
-  /// owner's memory: there may be several. Cost: O(log n + found) with Traits::reverse_index, else O(n).
+  /// Calls f(iova_range, user_address) for each part of an area that shows bytes of the range of
+  /// the owner's memory: there may be several. Cost: O(log n + found) with Traits::reverse_index,
+  /// else O(n).
   template <class F>
   void for_each_view(const owner_type& owner, user_range shown, F f) const;
 
@@ -417,8 +430,9 @@ class io_pagetable {
 
   Pinner* pinner_;
   [[no_unique_address]] memory_source_type memory_;
-  mutable typename Traits::shared_mutex accesses_lock_;  // before domains_lock_, before areas_lock_,
-  mutable typename Traits::shared_mutex domains_lock_;   // before a pages mutex, before a domain's
+  mutable
+      typename Traits::shared_mutex accesses_lock_;     // before domains_lock_, before areas_lock_,
+  mutable typename Traits::shared_mutex domains_lock_;  // before a pages mutex, before a domain's
   mutable typename Traits::shared_mutex areas_lock_;
   [[no_unique_address]] typename Traits::readers readers_;
   area_tree areas_;
@@ -437,10 +451,10 @@ class io_pagetable {
 
 }  // namespace iopt
 
-#include "iopt/core/attach.hpp"   // IWYU pragma: export
-#include "iopt/core/change.hpp"   // IWYU pragma: export
-#include "iopt/core/cut.hpp"      // IWYU pragma: export
-#include "iopt/core/dirty.hpp"    // IWYU pragma: export
-#include "iopt/core/look.hpp"     // IWYU pragma: export
-#include "iopt/core/map.hpp"      // IWYU pragma: export
-#include "iopt/core/unmap.hpp"    // IWYU pragma: export
+#include "iopt/core/attach.hpp"  // IWYU pragma: export
+#include "iopt/core/change.hpp"  // IWYU pragma: export
+#include "iopt/core/cut.hpp"     // IWYU pragma: export
+#include "iopt/core/dirty.hpp"   // IWYU pragma: export
+#include "iopt/core/look.hpp"    // IWYU pragma: export
+#include "iopt/core/map.hpp"     // IWYU pragma: export
+#include "iopt/core/unmap.hpp"   // IWYU pragma: export

@@ -59,7 +59,7 @@ void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner
     const pages_type& p = *a.source;
     if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
     const user_range here{{p.start + a.start_byte},
-                           {p.start + a.start_byte + a.where.length_minus_one()}};
+                          {p.start + a.start_byte + a.where.length_minus_one()}};
     if (const auto part = here.intersection(shown)) {
       const iova first = a.where.first + (part->first - here.first);
       f(iova_range{first, first + part->length_minus_one()}, part->first);

@@ -309,8 +309,8 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, io
     iova next = from.first;
     for (auto c = source.areas_.find(next);; c.next()) {
       if (!c.valid() || !c.range().contains(next) || c.value()->state == area_state::in_flight) {
-        outcome = fail({errc::no_such_file_or_directory, error_place::request_byte,
-                        next - from.first});
+        outcome =
+            fail({errc::no_such_file_or_directory, error_place::request_byte, next - from.first});
         break;
       }
       area_type& shown = *c.value();

@@ -6,6 +6,7 @@
 // Layer: core. Includes: policy, core/traits.hpp, the standard library.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <new>
 #include <optional>
@@ -25,13 +26,29 @@ struct no_handle {
   friend constexpr bool operator==(no_handle, no_handle) noexcept = default;
 };
 
+/// A handle that may be missing; one that can be made from nothing needs no std::optional.
+template <class Handle>
+struct plain_handle {
+  Handle value{};
+  const Handle& operator*() const noexcept { return value; }
+  plain_handle& operator=(const Handle& h) {
+    value = h;
+    return *this;
+  }
+  friend bool operator==(const plain_handle&, const plain_handle&) = default;
+  friend bool operator==(const plain_handle& a, const Handle& b) { return a.value == b; }
+};
+template <class Handle>
+using optional_handle = std::conditional_t<std::default_initializable<Handle>, plain_handle<Handle>,
+                                           std::optional<Handle>>;
+
 template <class Pinner>
 struct file_handle {
   using type = no_handle;
 };
 template <file_pinner Pinner>
 struct file_handle<Pinner> {
-  using type = std::optional<typename Pinner::file>;
+  using type = optional_handle<typename Pinner::file>;
 };
 
 template <class Pinner>
@@ -40,7 +57,7 @@ struct exporter_handle {
 };
 template <device_memory_pinner Pinner>
 struct exporter_handle<Pinner> {
-  using type = std::optional<typename Pinner::exporter>;
+  using type = optional_handle<typename Pinner::exporter>;
 };
 
 }  // namespace detail

@@ -76,15 +76,15 @@ struct area : interval_node<page_index> {
 
   iova_range where;
   pages<Pinner, Domain, Traits>* source;
-  std::uint64_t start_byte;                          // of `source`, shown at where.first
-  attachment<Domain, Traits>* storage = nullptr;     // whom to ask for frames; null: unfilled
-  area* chain = nullptr;                             // links areas that one operation takes along
+  std::uint64_t start_byte;                       // of `source`, shown at where.first
+  attachment<Domain, Traits>* storage = nullptr;  // whom to ask for frames; null: unfilled
+  area* chain = nullptr;                          // links areas that one operation takes along
   [[no_unique_address]] view_type view{};
   typename Traits::template counter<std::uint32_t> pin_calls{0};
   access rights;
   area_state state = area_state::in_flight;
-  bool suspended = false;                            // software access waits for a new origin
-  bool lost = false;                                 // a domain came back short: never unpin
+  bool suspended = false;  // software access waits for a new origin
+  bool lost = false;       // a domain came back short: never unpin
 
   area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start, access r) noexcept
       : where(w), source(&p), start_byte(start), rights(r) {
@@ -138,9 +138,9 @@ struct pages {
   std::uint64_t pinned = 0;  // pages pinned, and charged
   typename Traits::template counter<std::uint32_t> references{1};
   bool writable;
-  bool revoked = false;          // device memory that its exporter took away
+  bool revoked = false;              // device memory that its exporter took away
   origin_type* next_from = nullptr;  // while an operation changes the origin: what it will be
-  std::uint32_t generation = 0;  // counts revocations
+  std::uint32_t generation = 0;      // counts revocations
   [[no_unique_address]] mutable typename Traits::mutex mutex{};
   interval_tree<area_type> holders;
   interval_tree<pin_record> pins;
@@ -173,7 +173,8 @@ struct mapping_block {
   pages_type contents;
 
   mapping_block(iova_range where, origin<Pinner, Traits>& o, std::uint64_t first_byte,
-                std::uint64_t page_count, bool writable, std::uint64_t start_byte, access rights) noexcept
+                std::uint64_t page_count, bool writable, std::uint64_t start_byte,
+                access rights) noexcept
       : contents(o, first_byte, page_count, writable) {
     new (&first) area_type(where, contents, start_byte, rights);
   }

@@ -1,4 +1,5 @@
-// iopt/core/snapshot.hpp - all that can be seen of a table at one moment, to keep, compare or print.
+// iopt/core/snapshot.hpp - all that can be seen of a table at one moment, to keep, compare or
+// print.
 //
 // Layer: core. Includes: core/io_pagetable.hpp, the standard library.
 #pragma once

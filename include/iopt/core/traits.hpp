@@ -3,7 +3,8 @@
 // Beside the two policies an io_pagetable takes a Traits class: locks, counters, memory, the page
 // size of the CPU, and how to wait for readers. To change one thing, derive from a ready one:
 //
-//   struct arm64_traits : iopt::single_threaded { static constexpr std::uint64_t page_bytes = 65536; };
+//   struct arm64_traits : iopt::single_threaded { static constexpr std::uint64_t page_bytes =
+//   65536; };
 //
 // Layer: core. Includes: base, the standard library.
 #pragma once
@@ -40,7 +41,8 @@ struct single_threaded {
   /// The greatest alignment that a chosen IOVA is given, in bytes: the CPU's huge page, or
   /// page_bytes on a system without them.
   static constexpr std::uint64_t huge_page_bytes = 2 * mebibyte;
-  /// Whether areas are kept by user address too, so that find_user() is O(log n), for 48 bytes each.
+  /// Whether areas are kept by user address too, so that find_user() is O(log n), for 48 bytes
+  /// each.
   static constexpr bool reverse_index = false;
 
   using mutex = no_lock;

@@ -1,8 +1,8 @@
 // iopt/core/unmap.hpp - io_pagetable: unmapping by profile.
 //
-// An unmap gathers the areas that go, marking each in flight, and then takes them all down together:
-// out of every domain, one flush, one wait for readers, out of the table, unpinned. While it gathers
-// nothing is lost yet, so an operation that must be whole can put them back.
+// An unmap gathers the areas that go, marking each in flight, and then takes them all down
+// together: out of every domain, one flush, one wait for readers, out of the table, unpinned. While
+// it gathers nothing is lost yet, so an operation that must be whole can put them back.
 //
 // Layer: core. Includes: core/io_pagetable.hpp.
 #pragma once
@@ -50,7 +50,8 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
     const area_type& a = *c.value();
     if (a.state == area_state::in_flight) {
-      report.outcome = fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
+      report.outcome =
+          fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
       return report;
     }
     iova_range goes = a.where;
@@ -229,8 +230,8 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_all() {
   area_chain chain;
-  unmap_report report =
-      gather(iova_range::whole(), rules_of(unmap_profile::iommufd, kernel_level::linux_6_12), chain);
+  unmap_report report = gather(iova_range::whole(),
+                               rules_of(unmap_profile::iommufd, kernel_level::linux_6_12), chain);
   if (!take_down(chain) && report.outcome) report.outcome = fail(errc::io_error);
   return report;
 }

@@ -4,20 +4,21 @@
 // it was asked for. A profile says which rules hold, and each rule is a value here, so that a real
 // unmap and its dry run cannot differ. With A = [0, 4) and B = [8, 12):
 //
-//   request              type1_v1   type1_v2  iommufd      compat_v1  compat_v2    virtio   exact   hole_punching
-//   exactly A            A          A         A            A          A            A        A       A
-//   nothing there        0          0         ENOENT       0          0            0        ENOENT  0
-//   head of A            all of A   EINVAL    ENOENT       cut        ENOENT       ERANGE   ENOENT  cut
-//   middle, tail of A    0          EINVAL    ENOENT       cut        ENOENT       ERANGE   ENOENT  cut
-//   more than A          A          A         A            A          A            A        ENOENT  A
-//   A to B               A, B       A, B      A, B         A, B       A, B         A, B     ENOENT  A, B
-//   A, and head of B     A, B       EINVAL    A, ENOENT    A, cut     A, ENOENT    ERANGE   ENOENT  A, cut
-//   tail of A, and B     0          EINVAL    ENOENT       cut, B     ENOENT       ERANGE   ENOENT  cut, B
-//   length 0             EINVAL     EINVAL    EINVAL       EINVAL     EINVAL       EINVAL   EINVAL  EINVAL
-//   past 2^64            EINVAL*    EINVAL*   EOVERFLOW    EOVERFLOW  EOVERFLOW    ERANGE   ENOENT  EOVERFLOW
+//   request              type1_v1   type1_v2  iommufd      compat_v1  compat_v2    virtio   exact
+//   hole_punching exactly A            A          A         A            A          A            A
+//   A       A nothing there        0          0         ENOENT       0          0            0
+//   ENOENT  0 head of A            all of A   EINVAL    ENOENT       cut        ENOENT       ERANGE
+//   ENOENT  cut middle, tail of A    0          EINVAL    ENOENT       cut        ENOENT ERANGE
+//   ENOENT  cut more than A          A          A         A            A          A            A
+//   ENOENT  A A to B               A, B       A, B      A, B         A, B       A, B         A, B
+//   ENOENT  A, B A, and head of B     A, B       EINVAL    A, ENOENT    A, cut     A, ENOENT ERANGE
+//   ENOENT  A, cut tail of A, and B     0          EINVAL    ENOENT       cut, B     ENOENT ERANGE
+//   ENOENT  cut, B length 0             EINVAL     EINVAL    EINVAL       EINVAL     EINVAL EINVAL
+//   EINVAL  EINVAL past 2^64            EINVAL*    EINVAL*   EOVERFLOW    EOVERFLOW  EOVERFLOW
+//   ERANGE   ENOENT  EOVERFLOW
 //
-//   "0": succeeds and removes nothing. "A, ENOENT": A is gone when the error comes. "cut": exactly the
-//   range goes, and the area is cut. * EOVERFLOW from Linux 6.18 on.
+//   "0": succeeds and removes nothing. "A, ENOENT": A is gone when the error comes. "cut": exactly
+//   the range goes, and the area is cut. * EOVERFLOW from Linux 6.18 on.
 //
 // Layer: core. Includes: base, the standard library.
 #pragma once
@@ -43,11 +44,14 @@ enum class unmap_profile : std::uint8_t {
   exact,              // vfio-user: what was mapped, as it was mapped
   hole_punching,      // exactly the range, whatever it cuts
 };
-inline constexpr std::array unmap_profiles{
-    unmap_profile::type1_v1,          unmap_profile::type1_v2,
-    unmap_profile::iommufd,           unmap_profile::iommufd_compat_v1,
-    unmap_profile::iommufd_compat_v2, unmap_profile::virtio_iommu,
-    unmap_profile::exact,             unmap_profile::hole_punching};
+inline constexpr std::array unmap_profiles{unmap_profile::type1_v1,
+                                           unmap_profile::type1_v2,
+                                           unmap_profile::iommufd,
+                                           unmap_profile::iommufd_compat_v1,
+                                           unmap_profile::iommufd_compat_v2,
+                                           unmap_profile::virtio_iommu,
+                                           unmap_profile::exact,
+                                           unmap_profile::hole_punching};
 
 /// kernel_level: which Linux a profile follows where kernels differ.
 enum class kernel_level : std::uint8_t {
@@ -72,9 +76,9 @@ constexpr std::string_view name(unmap_profile profile) noexcept {
 
 /// What a profile does where the request cuts through an area.
 enum class bisect_rule : std::uint8_t {
-  take_or_stop,  // an area that starts inside goes whole; one that started before ends the walk
-  refuse_first,  // nothing goes, and an error is answered
-  refuse_there,  // an error is answered on getting there: what came before is gone
+  take_or_stop,    // an area that starts inside goes whole; one that started before ends the walk
+  refuse_first,    // nothing goes, and an error is answered
+  refuse_there,    // an error is answered on getting there: what came before is gone
   cut_as_iommufd,  // cut as iommufd does: not while large pages are on, or pages are pinned
   cut,             // cut, also inside large entries where the domain can split them
 };
@@ -84,8 +88,8 @@ struct unmap_rules {
   bisect_rule bisect;
   errc bisect_error;
   errc wrap_error;
-  bool empty_is_error = false;    // ENOENT where nothing is there
-  bool must_match_area = false;   // the range must be one area, to the byte
+  bool empty_is_error = false;   // ENOENT where nothing is there
+  bool must_match_area = false;  // the range must be one area, to the byte
 
   constexpr bool cuts() const noexcept {
     return bisect == bisect_rule::cut || bisect == bisect_rule::cut_as_iommufd;
@@ -110,8 +114,7 @@ constexpr unmap_rules rules_of(unmap_profile profile, kernel_level level) noexce
       return {bisect_rule::refuse_there, missing, errc::value_too_large, compat_empty_is_error};
     case unmap_profile::virtio_iommu:
       return {bisect_rule::refuse_first, errc::result_out_of_range, errc::result_out_of_range};
-    case unmap_profile::exact:
-      return {bisect_rule::refuse_first, missing, missing, true, true};
+    case unmap_profile::exact: return {bisect_rule::refuse_first, missing, missing, true, true};
     case unmap_profile::hole_punching: break;
   }
   return {bisect_rule::cut, errc::invalid_argument, errc::value_too_large};
