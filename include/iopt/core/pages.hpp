@@ -23,6 +23,7 @@
 
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
+#include "iopt/base/log2.hpp"
 #include "iopt/base/range.hpp"
 #include "iopt/containers/interval_tree.hpp"
 #include "iopt/containers/sparse_frames.hpp"
@@ -147,7 +148,11 @@ struct pages {
   sparse_frames<typename Traits::memory> stored;
 
   pages(origin_type& o, std::uint64_t first_byte, std::uint64_t page_count, bool may_write) noexcept
-      : from(&o), start(first_byte), count(page_count), writable(may_write), stored(o.memory) {}
+      : from(&o),
+        start(first_byte),
+        count(page_count),
+        writable(may_write),
+        stored(log2_exact(Traits::page_bytes), o.memory) {}
 
   /// Device memory is neither pinned nor charged.
   bool is_pinnable() const noexcept { return from->is.kind != origin_kind::device; }

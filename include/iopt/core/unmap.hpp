@@ -35,10 +35,10 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
                                                         const unmap_rules& rules) const {
   unmap_report report;
-  const bool cuts = rules.bisect == bisect_rule::cut ||
-                    (rules.bisect == bisect_rule::cut_as_iommufd && !large_pages_);
+  const bool as_iommufd = rules.bisect == bisect_rule::cut_as_iommufd;
+  const bool cuts = rules.cuts() && !(as_iommufd && large_pages_);
   if (cuts) {
-    const cut_rule how = rules.bisect == bisect_rule::cut ? cut_rule::split : cut_rule::as_iommufd;
+    const cut_rule how = as_iommufd ? cut_rule::as_iommufd : cut_rule::split;
     result<area_type*> ok = may_cut(range.last, how);
     if (ok && range.first.value != 0) ok = may_cut(range.first - 1, how);
     if (!ok) report.outcome = fail(ok.error());
@@ -55,10 +55,13 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
       return report;
     }
     iova_range goes = a.where;
+    // iommufd leaves an area's first byte with the rest: a cut behind it is none.
+    const bool stays_whole =
+        as_iommufd && (range.last == goes.first || range.first.value == goes.first.value + 1);
     if (!range.contains(goes)) {
       if (rules.bisect == bisect_rule::take_or_stop) {
         if (goes.first < range.first) break;
-      } else if (cuts) {
+      } else if (cuts && !stays_whole) {
         goes = *goes.intersection(range);
       } else {
         report.outcome = fail({rules.bisect_error, error_place::area, a.where.first.value});
