@@ -159,7 +159,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   pages_type& p = *fresh.source;
   // The frames of both, old and new, are stored before any domain hears of the change: then it can
   // be taken back, and the old pages can be given back, without asking anybody.
-  result<void> done = areas_.reserve(1);
+  result<void> done = areas_.reserve(plan.count + 1);
   if (done && domain_count_ != 0) {
     done = moves(p).store(fresh.range);
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;

@@ -152,7 +152,9 @@ struct pages {
         start(first_byte),
         count(page_count),
         writable(may_write),
-        stored(log2_exact(Traits::page_bytes), o.memory) {}
+        stored(log2_exact(Traits::page_bytes), o.memory) {
+    static_cast<void>(stored.add_holder());  // the first area; the first holder needs no memory
+  }
 
   /// Device memory is neither pinned nor charged.
   bool is_pinnable() const noexcept { return from->is.kind != origin_kind::device; }
