@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "iopt/backends/mock/domain_options.hpp"
 #include "iopt/backends/mock/fault_injector.hpp"
 #include "iopt/backends/mock/frame_watch.hpp"
 #include "iopt/backends/mock/page_table.hpp"
@@ -27,47 +28,6 @@
 #include "iopt/policy/iommu_domain.hpp"
 
 namespace iopt::mock {
-
-/// domain_options: what kind of IOMMU it is. All of it stays as it is for the domain's life.
-struct domain_options {
-  page_size_set page_sizes{4 * kibibyte, 2 * mebibyte, gibibyte};  // the smallest >= 512 bytes
-  iova_range aperture = iova_range::whole();
-  std::vector<reserved_region> reserved{};
-  bool enforces_coherency = true;
-  bool tracks_dirty = true;
-  fault_injector* faults = nullptr;
-
-  /// The mock domain of the kernel's own iommufd tests.
-  static domain_options kernel_selftest() {
-    domain_options o;
-    o.page_sizes = {2 * kibibyte};
-    o.aperture = {{std::uint64_t{1} << 24}, {(std::uint64_t{1} << 31) - 1}};
-    o.enforces_coherency = false;
-    return o;
-  }
-};
-
-/// domain_calls: how often each member of a domain was called.
-struct domain_calls {
-  std::uint64_t map = 0;
-  std::uint64_t map_runs = 0;
-  std::uint64_t runs = 0;  // mapped by map_runs() and replace()
-  std::uint64_t unmap = 0;
-  std::uint64_t unmap_runs = 0;
-  std::uint64_t translate = 0;
-  std::uint64_t translate_range = 0;
-  std::uint64_t sync = 0;
-  std::uint64_t read_dirty = 0;
-  std::uint64_t split = 0;
-  std::uint64_t protect = 0;
-  std::uint64_t replace = 0;
-
-  /// Calls that change or flush the table.
-  std::uint64_t writes() const noexcept {
-    return map + map_runs + unmap + unmap_runs + sync + split + protect + replace;
-  }
-  friend bool operator==(const domain_calls&, const domain_calls&) = default;
-};
 
 /// domain: a strict iommu_domain with all refinements.
 ///
@@ -92,14 +52,14 @@ class domain : public strictness {
   // iommu_domain
 
   result<void> map(iova_range r, physical p, attributes a) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.map;
     if (fails(fault_point::map)) return fail(options_.faults->error_of(fault_point::map));
     if (!may_write(r, p)) return fail(errc::invalid_argument);
     return write(r, p, a);
   }
   std::uint64_t unmap(iova_range r) noexcept {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.unmap;
     return take(r, nullptr);
   }
@@ -113,7 +73,7 @@ class domain : public strictness {
   // run_mapping_domain, run_returning_domain, range_translating_domain, flushing_domain
 
   result<void> map_runs(iova at, std::span<const run> runs, access rights) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.map_runs;
     calls_.runs += runs.size();
     if (fails(fault_point::map_runs)) return fail(options_.faults->error_of(fault_point::map_runs));
@@ -122,7 +82,7 @@ class domain : public strictness {
     return write(*all, runs, rights);
   }
   std::uint64_t unmap_runs(iova_range r, run_list& out) noexcept {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.unmap_runs;
     if (out.full()) return violated("unmap_runs: the list is full", r.first.value, r.last.value), 0;
     return take(r, &out);
@@ -132,7 +92,7 @@ class domain : public strictness {
     return table_.read(r, out);
   }
   void sync() noexcept {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.sync;
     unsynced_bytes_ = 0;
     if (watch_ != nullptr) watch_->flushed();
@@ -141,7 +101,7 @@ class domain : public strictness {
   // dirty_tracking_domain
 
   result<void> set_dirty_tracking(bool on) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     if (!options_.tracks_dirty) return fail(errc::operation_not_supported);
     if (fails(fault_point::set_dirty_tracking))
       return fail(options_.faults->error_of(fault_point::set_dirty_tracking));
@@ -150,7 +110,7 @@ class domain : public strictness {
   }
   template <class Record>
   result<void> read_dirty(iova_range r, dirty_read mode, Record&& record) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.read_dirty;
     if (!tracking_) return fail(errc::invalid_argument);
     if (fails(fault_point::read_dirty))
@@ -182,7 +142,7 @@ class domain : public strictness {
   // splitting_domain, protecting_domain, replacing_domain
 
   result<void> split(iova_range r) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.split;
     if (fails(fault_point::split)) return fail(options_.faults->error_of(fault_point::split));
     if (!r.is_aligned(table_.granule())) {
@@ -198,7 +158,7 @@ class domain : public strictness {
   }
 
   result<void> protect(iova_range r, access rights) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.protect;
     // Giving back the rights that the same range had just before does not fail.
     const auto before = protected_.find(r.first.value);
@@ -224,7 +184,7 @@ class domain : public strictness {
   }
 
   result<void> replace(iova at, std::span<const run> runs, access rights) {
-    const call now(*this);
+    const single_call now(*this, busy_);
     ++calls_.replace;
     calls_.runs += runs.size();
     if (fails(fault_point::replace)) return fail(options_.faults->error_of(fault_point::replace));
@@ -361,26 +321,11 @@ class domain : public strictness {
   std::string_view verify() const { return table_.verify(); }
 
  private:
-  /// Notices calls that overlap. It is not a lock, and costs two stores.
-  class call {
-   public:
-    explicit call(const domain& d) noexcept : busy_(d.busy_) {
-      if (busy_.load(std::memory_order_relaxed)) d.violated("two calls at the same time");
-      busy_.store(true, std::memory_order_relaxed);
-    }
-    ~call() { busy_.store(false, std::memory_order_relaxed); }
-    call(const call&) = delete;
-    call& operator=(const call&) = delete;
-
-   private:
-    std::atomic<bool>& busy_;
-  };
-
   bool fails(fault_point point) const noexcept {
     return options_.faults != nullptr && options_.faults->fails(point);
   }
   void count_translation(std::atomic<std::uint64_t>& counter) const noexcept {
-    if (busy_.load(std::memory_order_relaxed)) violated("translate: while the table changes");
+    if (busy_.is_set()) violated("translate: while the table changes");
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 
@@ -519,7 +464,7 @@ class domain : public strictness {
   domain_calls calls_;
   mutable std::atomic<std::uint64_t> translations_ = 0;
   mutable std::atomic<std::uint64_t> range_translations_ = 0;
-  mutable std::atomic<bool> busy_ = false;
+  call_in_progress busy_;
   std::uint64_t unsynced_bytes_ = 0;
   bool tracking_ = false;
   bool coherent_ = false;

@@ -8,12 +8,17 @@
 // Layer: backends/mock. Includes: backends/mock, policy, base.
 #pragma once
 
+#include "iopt/backends/mock/accounts.hpp"
 #include "iopt/backends/mock/count_table.hpp"
 #include "iopt/backends/mock/domain.hpp"
+#include "iopt/backends/mock/domain_options.hpp"
 #include "iopt/backends/mock/fault_injector.hpp"
+#include "iopt/backends/mock/frame_contents.hpp"
 #include "iopt/backends/mock/frame_watch.hpp"
 #include "iopt/backends/mock/memory_space.hpp"
 #include "iopt/backends/mock/page_table.hpp"
 #include "iopt/backends/mock/pinner.hpp"
+#include "iopt/backends/mock/pinner_options.hpp"
 #include "iopt/backends/mock/restricted_domain.hpp"
 #include "iopt/backends/mock/strictness.hpp"
+#include "iopt/backends/mock/table_node.hpp"

@@ -13,46 +13,16 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <optional>
 #include <string_view>
 
-#include "iopt/base/access.hpp"
+#include "iopt/backends/mock/table_node.hpp"
 #include "iopt/base/log2.hpp"
 #include "iopt/base/page_sizes.hpp"
 #include "iopt/base/range.hpp"
 #include "iopt/base/run.hpp"
 
 namespace iopt::mock {
-
-/// table_word: one slot of a table: a target address, and flags in the nine bits below 512.
-struct table_word {
-  static constexpr std::uint64_t present = 1;
-  static constexpr std::uint64_t starts = 2;  // a range passed to map() starts with this word
-  static constexpr std::uint64_t ends = 4;    // and ends with this one
-  static constexpr std::uint64_t dirty = 8;
-  static constexpr unsigned rights_shift = 4;
-  static constexpr std::uint64_t rights = std::uint64_t{7} << rights_shift;
-  static constexpr unsigned type_shift = 7;
-  static constexpr std::uint64_t type = std::uint64_t{3} << type_shift;
-  static constexpr std::uint64_t target = ~std::uint64_t{511};
-
-  std::uint64_t bits = 0;
-
-  constexpr table_word() noexcept = default;
-  constexpr explicit table_word(std::uint64_t b) noexcept : bits(b) {}
-  constexpr table_word(physical p, attributes a, std::uint64_t more = 0) noexcept
-      : bits(p.value | present | static_cast<std::uint64_t>(a.rights) << rights_shift |
-             static_cast<std::uint64_t>(a.type) << type_shift | more) {}
-
-  constexpr bool is_entry() const noexcept { return (bits & present) != 0; }
-  constexpr bool has(std::uint64_t flag) const noexcept { return (bits & flag) != 0; }
-  constexpr physical where() const noexcept { return {bits & target}; }
-  constexpr attributes how() const noexcept {
-    return {static_cast<access>((bits & rights) >> rights_shift),
-            static_cast<memory_type>((bits & type) >> type_shift)};
-  }
-};
 
 /// page_table: a partial function from IOVA pages to physical pages.
 ///
@@ -86,7 +56,6 @@ class page_table {
   page_table& operator=(const page_table&) = delete;
   ~page_table() {
     if (root_ != nullptr) release_all(root_, height_ - 1);
-    while (spare_ != nullptr) delete take_spare();
   }
 
   page_size_set sizes() const noexcept { return sizes_; }
@@ -221,14 +190,7 @@ class page_table {
   }
 
   /// Whether `count` more nodes can be had without an allocation; tries to make it so.
-  bool reserve(std::size_t count) noexcept {
-    while (spares_ < count) {
-      node* const n = new (std::nothrow) node;
-      if (n == nullptr) return false;
-      give_spare(n);
-    }
-    return true;
-  }
+  bool reserve(std::size_t count) noexcept { return spares_.reserve(count); }
 
   /// An upper bound for the nodes that writing r takes, whatever its target.
   std::size_t nodes_for(iova_range r) const noexcept {
@@ -251,24 +213,13 @@ class page_table {
   }
 
  private:
-  static constexpr unsigned level_bits = 9;
-  static constexpr std::size_t width = std::size_t{1} << level_bits;
+  static constexpr unsigned level_bits = table_node::width_lg2;
+  static constexpr std::size_t width = table_node::width;
   static constexpr unsigned levels = 7;  // enough for 64 bits from a granule of 512 bytes
   static constexpr std::size_t most_to_descend = 2 * levels;  // grow the root, then a whole path
-  static constexpr std::size_t most_spares = 1024;
 
-  struct alignas(64) node {
-    std::array<std::uint64_t, width> words{};
-    std::array<std::uint64_t, width / 64> continues{};  // this word goes on with the entry before
-    std::uint64_t used = 0;
-
-    bool continued(std::size_t slot) const noexcept {
-      return (continues[slot / 64] >> (slot % 64) & 1) != 0;
-    }
-  };
-
-  static node* below(std::uint64_t word) noexcept { return reinterpret_cast<node*>(word); }
-  static std::uint64_t word_for(node* n) noexcept { return reinterpret_cast<std::uintptr_t>(n); }
+  using node = table_node;
+  static node* below(std::uint64_t word) noexcept { return node::below(word); }
 
   unsigned shift_of(unsigned level) const noexcept { return granule_lg2_ + level_bits * level; }
   unsigned level_of(std::uint64_t size) const noexcept {
@@ -303,11 +254,11 @@ class page_table {
     if (root_ == nullptr) {
       height_ = level + 1;
       while (beyond(at)) ++height_;
-      root_ = take_spare();
+      root_ = spares_.take();
     }
     while (beyond(at) || height_ <= level) {
-      node* const above = take_spare();
-      above->words[0] = word_for(root_);
+      node* const above = spares_.take();
+      above->words[0] = node::word_for(root_);
       above->used = 1;
       root_ = above;
       ++height_;
@@ -316,7 +267,7 @@ class page_table {
     for (unsigned l = height_ - 1; l > level; --l) {
       std::uint64_t& word = n->words[slot_at(at, l)];
       if (word == 0) {
-        word = word_for(take_spare());
+        word = node::word_for(spares_.take());
         ++n->used;
       }
       if ((word & table_word::present) != 0) return outcome::occupied;
@@ -328,8 +279,7 @@ class page_table {
 
   static void join_groups(node& n, std::size_t slot, std::size_t count, std::size_t size) noexcept {
     for (std::size_t i = slot; i < slot + count; ++i) {
-      const std::uint64_t bit = std::uint64_t{1} << (i % 64);
-      if (i % size != 0) n.continues[i / 64] |= bit;
+      if (i % size != 0) n.set_continued(i, true);
     }
   }
 
@@ -400,8 +350,7 @@ class page_table {
       return;
     }
     for (std::size_t i = from, next; i < to; i = next) {
-      for (next = i + 1; next < to && n.continued(next); ++next)
-        n.continues[next / 64] &= ~(std::uint64_t{1} << (next % 64));
+      for (next = i + 1; next < to && n.continued(next); ++next) n.set_continued(next, false);
       --entries_[shift_of(level) + log2_exact(std::bit_floor(next - i))];
     }
   }
@@ -409,7 +358,7 @@ class page_table {
   // Takes out path[level] if it is empty, and every node above that this empties.
   void prune(std::array<node*, levels + 1>& path, unsigned level, std::uint64_t at) noexcept {
     while (path[level]->used == 0) {
-      give_spare(path[level]);
+      spares_.give(path[level]);
       if (++level == height_) {
         root_ = nullptr;
         height_ = 0;
@@ -418,7 +367,7 @@ class page_table {
       path[level]->words[slot_at(at, level)] = 0;
       --path[level]->used;
     }
-    while (spares_ > keep_) delete take_spare();
+    spares_.trim(keep_);
   }
 
   // The size of the entry that covers v. Requires: there is one.
@@ -446,7 +395,7 @@ class page_table {
     write({e.first, b - 1}, table_word{keep}, (word.bits & table_word::starts) | table_word::ends);
     write({b, e.last}, table_word{keep + (b - e.first)},
           table_word::starts | (last.bits & table_word::ends));
-    keep_ = most_spares;
+    keep_ = spare_nodes::usual;
     return outcome::done;
   }
   table_word place_of(iova v) const noexcept { return find(v)->get(); }
@@ -526,18 +475,6 @@ class page_table {
     return used == n.used && used != 0 ? "" : "1: used words of a node";
   }
 
-  void give_spare(node* n) noexcept {
-    n->words[0] = word_for(spare_);
-    spare_ = n;
-    ++spares_;
-  }
-  node* take_spare() noexcept {
-    node* const n = spare_;
-    spare_ = below(n->words[0]);
-    n->words[0] = 0;
-    --spares_;
-    return n;
-  }
   void release_all(node* n, unsigned level) noexcept {
     if (level > 0) {
       for (const std::uint64_t word : n->words) {
@@ -551,9 +488,8 @@ class page_table {
   unsigned granule_lg2_;
   unsigned height_ = 0;
   node* root_ = nullptr;
-  node* spare_ = nullptr;
-  std::size_t spares_ = 0;
-  std::size_t keep_ = most_spares;
+  spare_nodes spares_;
+  std::size_t keep_ = spare_nodes::usual;
   std::array<bool, levels + 1> grouped_{};
   std::array<std::uint64_t, 64> entries_{};
   std::uint64_t bytes_ = 0;

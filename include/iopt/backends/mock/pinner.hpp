@@ -10,59 +10,24 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
+#include "iopt/backends/mock/accounts.hpp"
 #include "iopt/backends/mock/count_table.hpp"
 #include "iopt/backends/mock/domain.hpp"
 #include "iopt/backends/mock/fault_injector.hpp"
+#include "iopt/backends/mock/frame_contents.hpp"
 #include "iopt/backends/mock/frame_watch.hpp"
 #include "iopt/backends/mock/memory_space.hpp"
+#include "iopt/backends/mock/pinner_options.hpp"
 #include "iopt/backends/mock/strictness.hpp"
 #include "iopt/policy/page_pinner.hpp"
 
 namespace iopt::mock {
-
-/// process: an owner of memory, by number. A file and an exporter of device memory are such too.
-struct process {
-  std::uint32_t id = 0;
-  friend constexpr bool operator==(process, process) noexcept = default;
-};
-struct file {
-  std::uint32_t id = 0;
-  friend constexpr bool operator==(file, file) noexcept = default;
-};
-struct exporter {
-  std::uint32_t id = 0;
-  friend constexpr bool operator==(exporter, exporter) noexcept = default;
-};
-
-struct pinner_options {
-  std::uint64_t page_bytes = 4 * kibibyte;
-  std::uint64_t contiguity_bytes = contiguity::contiguous;  // of what is created without its own
-  fault_injector* faults = nullptr;
-};
-
-/// pinner_calls: how often each member of a pinner was called, and with how many pages.
-struct pinner_calls {
-  std::uint64_t pin = 0;
-  std::uint64_t pin_file = 0;
-  std::uint64_t resolve = 0;
-  std::uint64_t unpin = 0;
-  std::uint64_t charge = 0;
-  std::uint64_t uncharge = 0;
-  std::uint64_t read = 0;
-  std::uint64_t write = 0;
-  std::uint64_t pages_pinned = 0;
-  std::uint64_t pages_unpinned = 0;
-  friend bool operator==(const pinner_calls&, const pinner_calls&) = default;
-};
 
 /// pinner: a strict page_pinner that also pins files, resolves device memory, and copies.
 ///
@@ -83,7 +48,8 @@ class pinner : public strictness {
   using file = mock::file;
   using exporter = mock::exporter;
 
-  explicit pinner(pinner_options options = {}) : strictness("mock::pinner"), options_(options) {
+  explicit pinner(pinner_options options = {})
+      : strictness("mock::pinner"), options_(options), contents_(options.page_bytes) {
     IOPT_ASSERT(is_power_of_two(options.page_bytes));
     current_ = create_process();
   }
@@ -94,13 +60,13 @@ class pinner : public strictness {
   owner create_process(std::uint32_t user = 0) {
     const std::lock_guard hold(mutex_);
     const owner made{add_space(memory_space::largest)};
-    processes_[made.id].user = user;
+    accounts_.set_user(made.id, user);
     return made;
   }
   /// The process is gone: its memory cannot be pinned or copied any more. Its pins stay.
   void kill(owner w) {
     const std::lock_guard hold(mutex_);
-    process_of(w).alive = false;
+    alive_.at(w.id) = false;
   }
   void set_current(owner w) {
     const std::lock_guard hold(mutex_);
@@ -160,7 +126,7 @@ class pinner : public strictness {
   /// The account that w has in this mode holds at most that many pages.
   void set_limit(owner w, account_mode mode, std::uint64_t pages) {
     const std::lock_guard hold(mutex_);
-    account_of(w, mode).limit_pages = pages;
+    accounts_.of(w.id, mode).limit_pages = pages;
   }
 
   // page_pinner
@@ -174,7 +140,7 @@ class pinner : public strictness {
     ++calls_.pin;
     if (fails(fault_point::pin)) return fail(options_.faults->error_of(fault_point::pin));
     if (!may_pin(r, out)) return fail(errc::invalid_argument);
-    if (!process_of(w).alive) return fail(errc::bad_address);
+    if (!alive_.at(w.id)) return fail(errc::bad_address);
     return take(space(w.id), r, a, out, errc::bad_address);
   }
   void unpin(run r, bool dirty) noexcept {
@@ -201,31 +167,20 @@ class pinner : public strictness {
   }
   bool reachable(const owner& w) noexcept {
     const std::lock_guard hold(mutex_);
-    return process_of(w).alive;
+    return alive_.at(w.id);
   }
   result<void> charge(const owner& w, account_mode mode, std::uint64_t pages) {
     const std::lock_guard hold(mutex_);
     ++calls_.charge;
     if (fails(fault_point::charge)) return fail(options_.faults->error_of(fault_point::charge));
-    if (mode == account_mode::mm && !process_of(w).alive) return fail(errc::invalid_argument);
-    account& a = account_of(w, mode);
-    if (pages > a.limit_pages || a.pages > a.limit_pages - pages)
-      return fail(errc::not_enough_memory);
-    a.pages += pages;
-    charged_ += pages;
-    process_of(w).pinned_pages += pages;
+    if (mode == account_mode::mm && !alive_.at(w.id)) return fail(errc::invalid_argument);
+    if (!accounts_.charge(w.id, mode, pages)) return fail(errc::not_enough_memory);
     return {};
   }
   void uncharge(const owner& w, account_mode mode, std::uint64_t pages) noexcept {
     const std::lock_guard hold(mutex_);
     ++calls_.uncharge;
-    account& a = account_of(w, mode);
-    process_entry& p = process_of(w);
-    if (pages > a.pages || pages > p.pinned_pages)
-      return violated("uncharge: more than was charged", pages, a.pages);
-    a.pages -= pages;
-    charged_ -= pages;
-    p.pinned_pages -= pages;
+    if (!accounts_.uncharge(w.id, mode, pages)) violated("uncharge: more than was charged", pages);
   }
 
   // file_pinner, device_memory_pinner
@@ -251,21 +206,23 @@ class pinner : public strictness {
   result<void> read(const owner& w, user_address at, std::span<std::byte> to) {
     const std::lock_guard hold(mutex_);
     ++calls_.read;
-    return copy(w, at, to, [this](std::uint64_t p, std::span<std::byte> part) { load({p}, part); });
+    return copy(w, at, to,
+                [this](std::uint64_t p, std::span<std::byte> part) { contents_.load({p}, part); });
   }
   result<void> write(const owner& w, user_address at, std::span<const std::byte> from) {
     const std::lock_guard hold(mutex_);
     ++calls_.write;
-    return copy(w, at, from,
-                [this](std::uint64_t p, std::span<const std::byte> part) { store({p}, part); });
+    return copy(w, at, from, [this](std::uint64_t p, std::span<const std::byte> part) {
+      contents_.store({p}, part);
+    });
   }
   void read_frame(physical at, std::span<std::byte> to) noexcept {
     const std::lock_guard hold(mutex_);
-    if (check_pinned(at, to.size())) load(at, to);
+    if (check_pinned(at, to.size())) contents_.load(at, to);
   }
   void write_frame(physical at, std::span<const std::byte> from) noexcept {
     const std::lock_guard hold(mutex_);
-    if (check_pinned(at, from.size())) store(at, from);
+    if (check_pinned(at, from.size())) contents_.store(at, from);
   }
 
   // What a test asks.
@@ -293,22 +250,22 @@ class pinner : public strictness {
   }
   std::uint64_t charged(owner w, account_mode mode) const {
     const std::lock_guard hold(mutex_);
-    return const_cast<pinner*>(this)->account_of(w, mode).pages;
+    return accounts_.of(w.id, mode).pages;
   }
   /// What is charged in all accounts together.
   std::uint64_t charged() const {
     const std::lock_guard hold(mutex_);
-    return charged_;
+    return accounts_.total();
   }
   /// The pages charged for the process in whatever mode: the kernel's pinned_vm.
   std::uint64_t pinned_vm(owner w) const {
     const std::lock_guard hold(mutex_);
-    return process_of(w).pinned_pages;
+    return accounts_.pinned_vm(w.id);
   }
   /// Whether nothing is pinned and nothing is charged.
   bool is_idle() const {
     const std::lock_guard hold(mutex_);
-    return pins_.total() == 0 && charged_ == 0;
+    return pins_.total() == 0 && accounts_.total() == 0;
   }
   pinner_calls calls() const {
     const std::lock_guard hold(mutex_);
@@ -330,25 +287,12 @@ class pinner : public strictness {
   /// Empty when the invariants hold, else the one that does not.
   std::string_view verify() const {
     const std::lock_guard hold(mutex_);
-    std::uint64_t sum = 0;
-    for (const process_entry& p : processes_) sum += p.pinned_pages;
-    if (sum != charged_) return "charges of all processes";
+    const std::string_view fault = accounts_.verify();
+    if (!fault.empty()) return fault;
     return pins_.verify();
   }
 
  private:
-  struct account {
-    std::uint64_t pages = 0;
-    std::uint64_t limit_pages = ~std::uint64_t{0};
-  };
-  struct process_entry {
-    bool alive = true;
-    std::uint32_t user = 0;
-    std::uint64_t pinned_pages = 0;
-    account unlimited;
-    account mm;
-  };
-
   bool fails(fault_point point) const noexcept {
     return options_.faults != nullptr && options_.faults->fails(point);
   }
@@ -356,24 +300,14 @@ class pinner : public strictness {
 
   std::uint32_t add_space(std::uint64_t size_bytes) {
     spaces_.emplace_back(windows_++, size_bytes, options_.page_bytes, options_.contiguity_bytes);
-    processes_.emplace_back();
+    accounts_.add_process();
+    alive_.push_back(true);
     return static_cast<std::uint32_t>(spaces_.size() - 1);
   }
   memory_space& space(std::uint32_t id) { return spaces_.at(id); }
-  process_entry& process_of(owner w) { return processes_.at(w.id); }
-  const process_entry& process_of(owner w) const { return processes_.at(w.id); }
   physical frame(std::uint32_t id, std::uint64_t at) const {
     const std::lock_guard hold(mutex_);
     return spaces_.at(id).where(at);
-  }
-  account& account_of(owner w, account_mode mode) {
-    switch (mode) {
-      case account_mode::user: return users_[process_of(w).user];
-      case account_mode::mm: return process_of(w).mm;
-      case account_mode::custom: return custom_;
-      case account_mode::none: break;
-    }
-    return process_of(w).unlimited;
   }
   static void set(range_set& s, user_range r, bool on) {
     if (on) return s.insert(r.first.value, r.last.value);
@@ -425,7 +359,7 @@ class pinner : public strictness {
     if (fails(fault_point::copy)) return fail(options_.faults->error_of(fault_point::copy));
     constexpr bool to_write = std::is_const_v<Byte>;
     for (std::size_t done = 0; done < bytes.size();) {
-      if (!process_of(w).alive || done > top - at.value) return fail(errc::bad_address);
+      if (!alive_.at(w.id) || done > top - at.value) return fail(errc::bad_address);
       const std::uint64_t from = at.value + done;
       std::uint64_t step = space(w.id).usable(from, to_write);
       if (step == 0) return fail({errc::bad_address, error_place::request_byte, done});
@@ -436,59 +370,19 @@ class pinner : public strictness {
     }
     return {};
   }
-  void load(physical at, std::span<std::byte> to) {
-    in_pages(
-        at, to,
-        [](std::byte* mine, std::span<std::byte> part) {
-          if (mine == nullptr) return (void)std::memset(part.data(), 0, part.size());
-          std::memcpy(part.data(), mine, part.size());
-        },
-        false);
-  }
-  void store(physical at, std::span<const std::byte> from) {
-    in_pages(
-        at, from,
-        [](std::byte* mine, std::span<const std::byte> part) {
-          std::memcpy(mine, part.data(), part.size());
-        },
-        true);
-  }
-  template <class Byte, class Each>
-  void in_pages(physical at, std::span<Byte> bytes, Each each, bool make) {
-    for (std::size_t done = 0; done < bytes.size();) {
-      const std::uint64_t from = at.value + done;
-      const std::uint64_t offset = from & (options_.page_bytes - 1);
-      const std::size_t step =
-          std::min(bytes.size() - done, static_cast<std::size_t>(options_.page_bytes - offset));
-      std::byte* page = nullptr;
-      const auto known = contents_.find(page_of({from}));
-      if (known != contents_.end()) {
-        page = known->second.get();
-      } else if (make) {
-        auto fresh = std::make_unique<std::byte[]>(options_.page_bytes);
-        page = fresh.get();
-        contents_.emplace(page_of({from}), std::move(fresh));
-      }
-      each(page == nullptr ? nullptr : page + offset, bytes.subspan(done, step));
-      done += step;
-    }
-  }
-
   pinner_options options_;
   mutable std::mutex mutex_;
   std::vector<memory_space> spaces_;
-  std::vector<process_entry> processes_;  // by the same number; unused for files and exporters
+  std::vector<bool> alive_;  // by the same number; files and exporters too
   std::unordered_map<std::uint32_t, bool> revoked_;
-  std::map<std::uint32_t, account> users_;
-  account custom_;
-  std::uint64_t charged_ = 0;
+  mutable accounts accounts_;
   std::uint64_t windows_ = 0;
   std::uint64_t longest_pin_pages_ = 0;
   owner current_{};
   count_table pins_;
   pinner_calls calls_;
   std::vector<std::shared_ptr<const frame_watch>> watches_;
-  std::unordered_map<std::uint64_t, std::unique_ptr<std::byte[]>> contents_;
+  frame_contents contents_;
 };
 
 static_assert(page_pinner<pinner> && file_pinner<pinner> && device_memory_pinner<pinner> &&

@@ -63,4 +63,30 @@ class strictness {
   mutable std::string last_;
 };
 
+/// call_in_progress: whether a call that must be alone is going on.
+class call_in_progress {
+ public:
+  bool is_set() const noexcept { return on_.load(std::memory_order_relaxed); }
+  void set(bool on) noexcept { on_.store(on, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> on_ = false;
+};
+
+/// single_call: for its life, says that a call is going on; a second one is a violation when it is
+/// noticed. It is not a lock, and costs two stores.
+class single_call {
+ public:
+  single_call(const strictness& who, call_in_progress& busy) noexcept : busy_(busy) {
+    if (busy_.is_set()) who.violated("two calls at the same time");
+    busy_.set(true);
+  }
+  ~single_call() { busy_.set(false); }
+  single_call(const single_call&) = delete;
+  single_call& operator=(const single_call&) = delete;
+
+ private:
+  call_in_progress& busy_;
+};
+
 }  // namespace iopt::mock

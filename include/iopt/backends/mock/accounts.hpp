@@ -1,0 +1,84 @@
+// iopt/backends/mock/accounts.hpp - who may have how many pages pinned.
+//
+// Layer: backends/mock. Includes: policy/account.hpp, the standard library.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "iopt/policy/account.hpp"
+
+namespace iopt::mock {
+
+/// accounts: the counters of every process, user and tenant.
+///
+/// Model       Mode none: one counter a process, without a limit at first, as all are. Mode user:
+/// one
+///             a user. Mode mm: one a process. Mode custom: one for all. And for each process the
+///             sum of what was charged in its name, the kernel's pinned_vm.
+/// Invariants  The sums of all processes together are total().
+/// Errors      charge() answers false over the limit, uncharge() where there is not so much.
+/// Threads     Thread-compatible.
+/// Tested by   tests/backends/mock/pinner_test.cpp
+class accounts {
+ public:
+  struct account {
+    std::uint64_t pages = 0;
+    std::uint64_t limit_pages = ~std::uint64_t{0};
+  };
+
+  void add_process() { processes_.emplace_back(); }
+  void set_user(std::uint32_t process, std::uint32_t user) { processes_.at(process).user = user; }
+
+  account& of(std::uint32_t process, account_mode mode) {
+    switch (mode) {
+      case account_mode::user: return users_[processes_.at(process).user];
+      case account_mode::mm: return processes_.at(process).mm;
+      case account_mode::custom: return custom_;
+      case account_mode::none: break;
+    }
+    return processes_.at(process).unlimited;
+  }
+  std::uint64_t pinned_vm(std::uint32_t process) const { return processes_.at(process).pinned; }
+  std::uint64_t total() const noexcept { return total_; }
+
+  bool charge(std::uint32_t process, account_mode mode, std::uint64_t pages) {
+    account& a = of(process, mode);
+    if (pages > a.limit_pages || a.pages > a.limit_pages - pages) return false;
+    a.pages += pages;
+    processes_.at(process).pinned += pages;
+    total_ += pages;
+    return true;
+  }
+  bool uncharge(std::uint32_t process, account_mode mode, std::uint64_t pages) {
+    account& a = of(process, mode);
+    entry& p = processes_.at(process);
+    if (pages > a.pages || pages > p.pinned) return false;
+    a.pages -= pages;
+    p.pinned -= pages;
+    total_ -= pages;
+    return true;
+  }
+
+  std::string_view verify() const {
+    std::uint64_t sum = 0;
+    for (const entry& p : processes_) sum += p.pinned;
+    return sum == total_ ? "" : "charges of all processes";
+  }
+
+ private:
+  struct entry {
+    std::uint32_t user = 0;
+    std::uint64_t pinned = 0;
+    account unlimited;
+    account mm;
+  };
+  std::vector<entry> processes_;
+  std::map<std::uint32_t, account> users_;
+  account custom_;
+  std::uint64_t total_ = 0;
+};
+
+}  // namespace iopt::mock
