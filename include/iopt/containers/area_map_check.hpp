@@ -33,7 +33,9 @@ class area_tree_check {
     std::uint64_t hole = 0;
     check.below(tree.root(), tree.height(), true, true, top, hole);
     if (!check.wrong_.empty()) return check.wrong_;
-    if (tree.root()->parent != nullptr || check.leaf_->next != nullptr) return "links";
+    if (tree.root()->parent != nullptr || check.leaf_->next != nullptr ||
+        tree.last_leaf() != check.leaf_)
+      return "links";
     if (check.entries_ != tree.size() || check.nodes_ * sizeof(node) != tree.node_bytes() ||
         check.last_ != tree.last_address())
       return "counts";

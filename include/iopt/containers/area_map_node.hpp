@@ -269,15 +269,54 @@ inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexc
   words[count - 1] = top;
 }
 
-#else
+#elif defined(__AVX2__)
 
-#if defined(__AVX2__)
+inline constexpr std::uint64_t sign = std::uint64_t{1} << 63;  // AVX2 compares signed
+
+inline __m256i all_are(std::uint64_t x) noexcept {
+  return _mm256_set1_epi64x(static_cast<long long>(x));
+}
+inline __m256i load_four(const std::uint64_t* words) noexcept {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
+}
+inline void store_four(std::uint64_t* words, __m256i v) noexcept {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), v);
+}
+/// n, n + 1, n + 2, n + 3.
+inline __m256i numbers_from(unsigned n) noexcept {
+  return _mm256_add_epi64(all_are(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline std::uint32_t bits_of(__m256i mask) noexcept {
+  return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
+}
+/// The greater of words whose sign bits are flipped.
+inline __m256i greater(__m256i a, __m256i b) noexcept {
+  return _mm256_blendv_epi8(a, b, _mm256_cmpgt_epi64(b, a));
+}
+/// The greatest word over all n of four(n), n = 0, 4, ..., 28.
+template <class Four>
+std::uint64_t greatest_of(Four four) noexcept {
+  const __m256i flip = all_are(sign);
+  __m256i most = flip;  // zero
+  for (unsigned n = 0; n < 32; n += 4) most = greater(most, _mm256_xor_si256(four(n), flip));
+  most = greater(most, _mm256_permute4x64_epi64(most, 0x4e));
+  most = greater(most, _mm256_permute4x64_epi64(most, 0xb1));
+  return static_cast<std::uint64_t>(_mm256_extract_epi64(most, 0)) ^ sign;
+}
+/// One bit for each word over all n of four(n) that is at least x.
+template <class Four>
+std::uint32_t at_least_of(std::uint64_t x, Four four) noexcept {
+  const __m256i flip = all_are(sign), wanted = all_are(x ^ sign);
+  std::uint32_t less = 0;
+  for (unsigned n = 0; n < 32; n += 4)
+    less |= bits_of(_mm256_cmpgt_epi64(wanted, _mm256_xor_si256(four(n), flip))) << n;
+  return ~less;
+}
+
 inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
-  const __m256i flip = _mm256_set1_epi64x(INT64_MIN);  // AVX2 compares signed
-  const __m256i wanted = _mm256_xor_si256(_mm256_set1_epi64x(static_cast<long long>(x)), flip);
+  const __m256i flip = all_are(sign), wanted = all_are(x ^ sign);
   const auto less = [&](unsigned n) noexcept {
-    const __m256i v = _mm256_load_si256(reinterpret_cast<const __m256i*>(words + n));
-    return _mm256_cmpgt_epi64(wanted, _mm256_xor_si256(v, flip));
+    return _mm256_cmpgt_epi64(wanted, _mm256_xor_si256(load_four(words + n), flip));
   };
   const __m256i a = _mm256_add_epi64(less(0), less(4)), b = _mm256_add_epi64(less(8), less(12));
   const __m256i c = _mm256_add_epi64(less(16), less(20)), d = _mm256_add_epi64(less(24), less(28));
@@ -286,11 +325,68 @@ inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept
       _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
   return static_cast<unsigned>(-(_mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1)));
 }
+
+inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
+                              std::uint64_t x) noexcept {
+  return at_least_of(x, [&](unsigned n) noexcept { return load_four(words + n); }) &
+         used_bits(count);
+}
+/// The lengths of holes n to n + 3 of a leaf; zero where no entry is.
+inline __m256i hole_lengths(const area_map_node& leaf, unsigned n) noexcept {
+  const __m256i used = _mm256_cmpgt_epi64(all_are(leaf.count), numbers_from(n));
+  __m256i before;  // the address before each hole
+  if (n == 0) {
+    before = _mm256_permute4x64_epi64(load_four(leaf.last), 0x90);
+    before = _mm256_blend_epi32(before, all_are(leaf.space_first - 1), 0x03);
+  } else {
+    before = load_four(leaf.last + n - 1);
+  }
+  const __m256i length = _mm256_sub_epi64(load_four(leaf.first + n), before);
+  return _mm256_and_si256(used, _mm256_add_epi64(length, all_are(top)));
+}
+inline std::uint64_t longest_hole(const area_map_node& leaf) noexcept {
+  return greatest_of([&](unsigned n) noexcept { return hole_lengths(leaf, n); });
+}
+inline std::uint32_t long_holes(const area_map_node& leaf, std::uint64_t length) noexcept {
+  return at_least_of(length, [&](unsigned n) noexcept { return hole_lengths(leaf, n); });
+}
+inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
+  return greatest_of([&](unsigned n) noexcept {
+    const __m256i used = _mm256_cmpgt_epi64(all_are(count), numbers_from(n));
+    return _mm256_and_si256(used, load_four(words + n));
+  });
+}
+
+inline void insert_word(std::uint64_t* words, unsigned at, unsigned, std::uint64_t x) noexcept {
+  const __m256i place = all_are(at), value = all_are(x);
+  const auto put = [&](unsigned n, __m256i v, __m256i up) noexcept {
+    const __m256i numbers = numbers_from(n);
+    v = _mm256_blendv_epi8(v, up, _mm256_cmpgt_epi64(numbers, place));
+    store_four(words + n, _mm256_blendv_epi8(v, value, _mm256_cmpeq_epi64(numbers, place)));
+  };
+  for (unsigned n = 28; n != 0; n -= 4) put(n, load_four(words + n), load_four(words + n - 1));
+  const __m256i v = load_four(words);
+  put(0, v, _mm256_permute4x64_epi64(v, 0x90));
+}
+
+inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexcept {
+  const __m256i place = all_are(at);
+  const auto put = [&](unsigned n, __m256i v, __m256i down) noexcept {
+    const __m256i stays = _mm256_cmpgt_epi64(place, numbers_from(n));
+    store_four(words + n, _mm256_blendv_epi8(down, v, stays));
+  };
+  for (unsigned n = 0; n < 28; n += 4) put(n, load_four(words + n), load_four(words + n + 1));
+  const __m256i v = load_four(words + 28);
+  put(28, v, _mm256_permute4x64_epi64(v, 0xf9));
+  words[31] = top;
+  words[count - 1] = top;
+}
+
 #else
+
 inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
   return count_less_portable(words, x);
 }
-#endif
 inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
                               std::uint64_t x) noexcept {
   return at_least_portable(words, count, x);

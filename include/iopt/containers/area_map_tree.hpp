@@ -107,24 +107,22 @@ class area_tree {
   }
   place final() const noexcept {
     if (root_ == nullptr) return {};
-    node* n = root_;
-    unsigned child = 0;
-    for (unsigned level = height_; level != 0; --level)
-      Probe::visit(), child = n->count - 1, n = n->child(child);
-    return {n, n->count - 1, child};
+    const place at = end();
+    return {at.leaf, at.index - 1, at.child};
   }
+  const node* last_leaf() const noexcept { return tail_; }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
     if (root_ == nullptr) {
       if (!stock(1)) return fail(errc::not_enough_memory);
-      root_ = new_node();
+      root_ = tail_ = new_node();
       insert_entry(*root_, 0, first, last, value);
       last_ = last, size_ = 1;
       return place{root_, 0, 0};
     }
-    const place at = descend(first);
+    const bool behind_all = first > last_;
+    const place at = behind_all ? end() : descend(first);
     node& leaf = *at.leaf;
-    const bool behind_all = at.index == leaf.count;
     if (!behind_all && leaf.first[at.index] <= last)
       return fail(error(errc::file_exists, error_place::area, leaf.first[at.index]));
     if (leaf.full() && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
@@ -215,6 +213,12 @@ class area_tree {
   }
 
  private:
+  /// Behind the last entry. Requires: not empty.
+  place end() const noexcept {
+    Probe::visit();
+    return {tail_, tail_->count, tail_->parent == nullptr ? 0 : tail_->parent->count - 1};
+  }
+
   // ---- nodes ----
   void free_below(node* n, unsigned level) noexcept {
     if (level != 0)
@@ -234,14 +238,16 @@ class area_tree {
 
   // ---- holes and fences ----
   void set_hole(node& n, unsigned child, std::uint64_t longest) noexcept {
-    node* p = n.parent;
-    while (p != nullptr && p->hole(child) != longest) {
+    for (node* p = n.parent; p != nullptr; p = p->parent) {
       Probe::visit();
-      p->hole(child) = longest;
-      if (p->parent == nullptr) return;
-      longest = greatest(p->first, p->count);
+      const std::uint64_t before = std::exchange(p->hole(child), longest);
+      if (before == longest || p->parent == nullptr) return;
       child = child_of(*p);
-      p = p->parent;
+      const std::uint64_t known = p->parent->hole(child);
+      if (longest < known) {
+        if (before < known) return;  // another child has the longest
+        longest = greatest(p->first, p->count);
+      }
     }
   }
   void update_hole(node& inner) noexcept {
@@ -277,7 +283,7 @@ class area_tree {
     share_entries(left, right, keep);
     right.next = std::exchange(left.next, &right);
     right.previous = &left;
-    if (right.next != nullptr) right.next->previous = &right;
+    (right.next != nullptr ? right.next->previous : tail_) = &right;
     const bool goes_left = at.index <= keep && !append;
     const place put = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
     insert_entry(*put.leaf, put.index, first, last, value);
@@ -357,7 +363,7 @@ class area_tree {
     if (total <= joint) {
       share_entries(left, right, total);
       left.next = right.next;
-      if (right.next != nullptr) right.next->previous = &left;
+      (left.next != nullptr ? left.next->previous : tail_) = &left;
       remove_child(p, l);
       shrink(p);
       return {&left, flat, child_of(left)};
@@ -412,6 +418,7 @@ class area_tree {
 
   void swap(area_tree& other) noexcept {
     std::swap(root_, other.root_);
+    std::swap(tail_, other.tail_);
     std::swap(last_, other.last_);
     std::swap(size_, other.size_);
     std::swap(nodes_, other.nodes_);
@@ -420,6 +427,7 @@ class area_tree {
   }
 
   node* root_ = nullptr;
+  node* tail_ = nullptr;    // the last leaf, where there is a root
   std::uint64_t last_ = 0;  // the last address of the last entry
   std::size_t size_ = 0;
   std::size_t nodes_ = 0;
