@@ -409,7 +409,7 @@ class pinner_suite {
       const std::uint64_t seen = hooks_.pins(p, f);
       if (seen != expected) {
         CAPTURE(f.value);
-        CHECK(seen == expected);
+        REQUIRE(seen == expected);
       }
     }
   }
