@@ -2,7 +2,6 @@
 #include "iopt/containers/area_map_node.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -25,10 +24,6 @@ std::uint64_t draw(random_bits& random) {
     default: return random();
   }
 }
-
-struct alignas(64) words {
-  std::array<std::uint64_t, 32> word{};
-};
 
 /// A leaf of disjoint entries, as a tree would hold it.
 area_map_node draw_leaf(random_bits& random) {
@@ -54,43 +49,6 @@ area_map_node draw_leaf(random_bits& random) {
 }
 
 }  // namespace
-
-TEST_CASE("a search counts the words that are less", "[area_map_node]") {
-  random_bits random(1);
-  for (int step = 0; step < 20000; ++step) {
-    words w;
-    for (std::uint64_t& word : w.word) word = draw(random);
-    std::fill(w.word.begin() + static_cast<int>(random() % 33), w.word.end(), top);
-    std::sort(w.word.begin(), w.word.end());
-    const std::uint64_t x = random() % 2 ? draw(random) : w.word[random() % 32] + random() % 2;
-    const auto expected = static_cast<unsigned>(
-        std::count_if(w.word.begin(), w.word.end(), [&](auto word) { return word < x; }));
-    if (iopt::detail::count_less(w.word.data(), x) != expected ||
-        iopt::detail::count_less_portable(w.word.data(), x) != expected)
-      FAIL("step " << step << ", x " << x);
-  }
-}
-
-TEST_CASE("the twins of at_least and greatest agree with plain loops", "[area_map_node]") {
-  random_bits random(2);
-  for (int step = 0; step < 20000; ++step) {
-    words w;
-    for (std::uint64_t& word : w.word) word = draw(random);
-    const auto count = static_cast<std::uint32_t>(random() % 33);
-    const std::uint64_t x = random() % 2 ? draw(random) : w.word[random() % 32];
-    std::uint32_t bits = 0;
-    std::uint64_t most = 0;
-    for (unsigned n = 0; n < count; ++n) {
-      if (w.word[n] >= x) bits |= std::uint32_t{1} << n;
-      most = std::max(most, w.word[n]);
-    }
-    if (iopt::detail::at_least(w.word.data(), count, x) != bits ||
-        iopt::detail::at_least_portable(w.word.data(), count, x) != bits ||
-        iopt::detail::greatest(w.word.data(), count) != most ||
-        iopt::detail::greatest_portable(w.word.data(), count) != most)
-      FAIL("step " << step);
-  }
-}
 
 TEST_CASE("the holes of a leaf are those before its entries", "[area_map_node]") {
   random_bits random(3);
@@ -155,22 +113,5 @@ TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_no
       model.erase(model.begin() + at);
     }
     if (entries(left) != model_left || entries(right) != model_right) FAIL("step " << step);
-  }
-  // The portable shifts, word by word.
-  for (int step = 0; step < 20000; ++step) {
-    words a, b;
-    for (unsigned n = 0; n < 32; ++n) a.word[n] = b.word[n] = random();
-    const auto count = static_cast<unsigned>(1 + random() % 31);
-    const auto at = static_cast<unsigned>(random() % count);
-    if (random() % 2) {
-      std::fill(a.word.begin() + count, a.word.end(), top), b = a;
-      iopt::detail::insert_word(a.word.data(), at, count, 7);
-      iopt::detail::insert_word_portable(b.word.data(), at, count, 7);
-    } else {
-      std::fill(a.word.begin() + count, a.word.end(), top), b = a;
-      iopt::detail::remove_word(a.word.data(), at, count);
-      iopt::detail::remove_word_portable(b.word.data(), at, count);
-    }
-    if (a.word != b.word) FAIL("step " << step);
   }
 }
