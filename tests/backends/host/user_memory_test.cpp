@@ -213,6 +213,16 @@ TEST_CASE("user_memory: moves with its memory, and gives its addresses back") {
             .error() == errc::address_in_use);
 }
 
+TEST_CASE("user_memory: the machine knows each of its memories") {
+  physical_memory memory = physical_memory::create(64 * mebibyte).value();
+  std::vector<user_memory> all;
+  for (int n = 0; n != 8; ++n) all.push_back(user_memory::create(memory, mebibyte).value());
+  for (const user_memory& each : all) CHECK(each.verify() == "");
+  std::swap(all.front(), all.back());
+  all.pop_back();
+  for (const user_memory& each : all) CHECK(each.verify() == "");
+}
+
 TEST_CASE("user_memory: a file is the same in every copy and outlives the memory") {
   physical_memory memory = physical_memory::create(64 * mebibyte).value();
   std::optional<user_memory> user = user_memory::create(memory, 4 * mebibyte).value();

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -220,4 +221,15 @@ TEST_CASE("reading takes any range and tells its runs") {
   REQUIRE(out.size() == 2);
   CHECK(out[0] == run({9 * mebibyte + 1}, mebibyte - 1 + 8192));
   CHECK(out[1] == run({4096}, 4096));
+}
+
+TEST_CASE("a word at the lowest level is an entry or nothing") {
+  page_table table({4096});
+  REQUIRE(table.write(iova_range::sized({0}, 8192), word({65536})) == outcome::done);
+  CHECK(table.verify() == "");
+  std::uint64_t& first = *table.find({0})->word;
+  const std::uint64_t kept = std::exchange(first, std::uint64_t{1} << 12);
+  CHECK(table.verify() == "1: a node below the lowest level");
+  first = kept;
+  CHECK(table.verify() == "");
 }
