@@ -292,13 +292,17 @@ class access_object {
   template <access Want, class Bytes>
   static result<void> copy_part(table_type& t, area_type& a, iova at, Bytes bytes) {
     pages_type& p = *a.source;
-    auto& from = p.from->is;
+    // Another table that shows the pages may change where they come from meanwhile.
+    p.mutex.lock();
+    const auto from = p.from->is;
+    const std::uint64_t start = p.start;
+    p.mutex.unlock();
     const std::uint64_t byte = a.byte_of(at);
     if (from.kind == origin_kind::user && from.pinner->reachable(from.owner)) {
       if constexpr (Want == access::write) {
-        return from.pinner->write(from.owner, {p.start + byte}, bytes);
+        return from.pinner->write(from.owner, {start + byte}, bytes);
       } else {
-        return from.pinner->read(from.owner, {p.start + byte}, bytes);
+        return from.pinner->read(from.owner, {start + byte}, bytes);
       }
     }
     if constexpr (frame_copying_pinner<Pinner>) {

@@ -102,7 +102,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_ty
       if (b.storage == &to) {
         moves(*b.source).unfill(b, list);
       } else {
-        transfer::leave(b, to);
+        moves(*b.source).leave(b, to);
       }
     }
     transfer::flush(list);
@@ -158,7 +158,7 @@ bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
       complete = moves(*a.source).begin_unfill(a, list) && complete;
     } else {
       if (a.storage == slot) a.storage = domains_[0];
-      complete = transfer::leave(a, *slot) && complete;
+      complete = moves(*a.source).leave(a, *slot) && complete;
     }
   }
   transfer::flush(list);

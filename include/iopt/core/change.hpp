@@ -50,6 +50,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
           result<void> done{};
           {
             exclusive_lock inner(domains_[n]->mutex);
+            domains_[n]->stale = true;
             done = domains_[n]->domain->protect(part, rights);
           }
           if (done) continue;
@@ -82,6 +83,7 @@ void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, co
       const std::size_t told = &a == &stop ? refused : domain_count_;
       for (std::size_t n = 0; n < told && a.storage != nullptr; ++n) {
         exclusive_lock inner(domains_[n]->mutex);
+        domains_[n]->stale = true;
         static_cast<void>(domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
       }
       if (&a == &stop) break;
@@ -117,6 +119,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::show_instead(iova_range where
       run_list told{trimmed};
       for_each_slice(some.view(), skip, bytes, [&](run r) { told.append(r); });
       exclusive_lock guard(in.mutex);
+      in.stale = true;
       const result<void> done = in.domain->replace(next, told.view(), rights);
       if (!done) return fail({done.error().code, error_place::domain, next - where.first});
       if (bytes > where.last - next) return {};
@@ -259,7 +262,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
   result<void> done{};
   if (!c.valid()) {
     done = fail(errc::no_such_file_or_directory);
-  } else if (c.range() != range || !c.value()->suspended ||
+  } else if (c.range() != range || !c.value()->suspended || c.value()->source->device ||
+             what.of.kind == origin_kind::device ||
              what.from.value % page_bytes != c.value()->page_offset() ||
              what.from.value < c.value()->start_byte) {
     done = fail({errc::invalid_argument, error_place::area, c.range().first.value});
@@ -273,10 +277,16 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
     if (!same_account) done = (*to)->charge(p.pinned);
     if (done) {
       if (!same_account) p.from->uncharge(p.pinned);
-      unindex(a);
+      // Every area that shows these pages shows them at their new address.
+      const auto each = [&](auto reindex) {
+        if constexpr (Traits::reverse_index)
+          for (auto other = areas_.begin(); other.valid(); other.next())
+            if (other.value()->source == &p) reindex(*other.value());
+      };
+      each([&](area_type& other) { unindex(other); });
       std::exchange(p.from, *to)->release();
       p.start = what.from.value - a.start_byte;
-      index(a);
+      each([&](area_type& other) { index(other); });
       a.suspended = false;
       return {};
     }
@@ -287,11 +297,12 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type& owner) {
-  exclusive_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
   for (bool committing : {false, true}) {
     result<void> done{};
     for (auto c = areas_.begin(); done && c.valid(); c.next()) {
       pages_type& p = *c.value()->source;
+      exclusive_lock inner(p.mutex);
       const bool present = c.value()->state == area_state::present;
       if (committing) {
         if (p.next_from == nullptr) continue;
@@ -303,7 +314,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type
       } else if (p.next_from == nullptr && !(p.from->is.owner == owner)) {
         typename origin_type::key key = p.from->is;
         key.owner = owner;
-        const result<origin_type*> to = intern(key);
+        const result<origin_type*> to = intern_locked(key);
         done = to ? (*to)->charge(p.pinned) : fail(to.error());
         if (done) p.next_from = *to;
         if (to && !done) (*to)->release();
@@ -312,6 +323,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type
     if (done) continue;
     for (auto c = areas_.begin(); c.valid(); c.next()) {
       pages_type& p = *c.value()->source;
+      exclusive_lock inner(p.mutex);
       if (origin_type* to = std::exchange(p.next_from, nullptr)) {
         to->uncharge(p.pinned);
         to->release();

@@ -42,7 +42,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   if (*found == nullptr) return {};
   area_type& a = **found;
   if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
-  area_type* right = create<area_type>(iova_range{{0}, {0}}, *a.source, std::uint64_t{0}, a.rights);
+  area_type* right = create<area_type>(iova_range{last, last}, *a.source, std::uint64_t{0}, a.rights);
   if (right == nullptr) return fail(errc::not_enough_memory);
   result<void> ready{};
   {
@@ -55,7 +55,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
     return ready;
   }
   plan.spare.append(*right);
-  plan.points[plan.count++] = last;
+  ++plan.count;
   if constexpr (can_split) {
     if (a.storage != nullptr && large_pages_) {
       for (std::size_t n = 0; n < domain_count_; ++n) {
@@ -82,11 +82,15 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cuts(iova_range aroun
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
-  for (std::size_t n = 0; n < plan.count; ++n) {
-    const iova last = plan.points[n];
+  while (plan.spare.first != nullptr) {
     area_type& right = *std::exchange(plan.spare.first, plan.spare.first->chain);
     right.chain = nullptr;
+    const iova last = right.where.first;
     const auto c = areas_.find(last);
+    if (c.range().last == last) {  // two ranges meet here
+      detail::destroy_area(right);
+      continue;
+    }
     area_type& left = *c.value();
     exclusive_lock guard(left.source->mutex);
     const bool held = left.storage != nullptr;

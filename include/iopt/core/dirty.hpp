@@ -39,8 +39,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, io
     shared_lock guard(areas_lock_);
     attachment_type* const slot = find_attachment(domain);
     if (slot == nullptr) return fail(errc::no_such_file_or_directory);
-    if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
     exclusive_lock inner(slot->mutex);
+    if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
     iova next = range.first;
     for (auto c = areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
       if (c.value()->storage == nullptr) return {};
@@ -63,8 +63,9 @@ template <class Record>
 void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record& record) {
   if constexpr (dirty_tracking_domain<Domain>) {
     for (attachment_type* d : domains()) {
-      if (!d->tracking || a.storage == nullptr) continue;
+      if (a.storage == nullptr) continue;
       exclusive_lock guard(d->mutex);
+      if (!d->tracking) continue;
       static_cast<void>(d->domain->read_dirty(a.where, dirty_read::clear, record));
     }
   } else {

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "iopt/base/error.hpp"
 #include "iopt/base/range.hpp"
@@ -100,12 +101,10 @@ class page_transfer {
     if (a.storage == nullptr) return true;
     pages_.holders.erase(a);
     attachment_type& last = *std::exchange(a.storage, nullptr);
-    const bool complete = empty(a, a.range, domains, last, true);
-    a.lost = !complete;
-    return complete;
+    return empty(a, a.range, domains, last, true);
   }
   void finish_unfill(area_type& a) noexcept {
-    if (!a.lost) settle(release_stored_holes(a.range));
+    settle(release_stored_holes(a.range));
   }
 
   /// Gives back what is stored of `part` and nobody holds.
@@ -122,13 +121,13 @@ class page_transfer {
     if constexpr (flushing_domain<Domain>) {
       for (attachment_type* d : domains) {
         exclusive_lock guard(d->mutex);
-        d->domain->sync();
+        if (std::exchange(d->stale, false)) d->domain->sync();
       }
     }
   }
 
   /// Takes `a` out of one domain while others go on holding it. The caller flushes.
-  static bool leave(area_type& a, attachment_type& from) noexcept { return unmap(from, a.where); }
+  bool leave(area_type& a, attachment_type& from) noexcept { return unmap(from, a.where); }
 
   /// Makes `stored` hold all of `part`, pinning what nobody held.
   /// Errors: as fill(). On error nothing is pinned that was not.
@@ -292,6 +291,7 @@ class page_transfer {
   result<void> map(attachment_type& to, iova_range where, const area_type& a, page_range part,
                    const batch_type& batch) {
     exclusive_lock guard(to.mutex);
+    if (to.poisoned) return fail({errc::io_error, error_place::domain, 0});
     const std::uint64_t bytes = where.length_minus_one() + 1;
     if (bytes == batch.bytes())
       return map_runs(*to.domain, where.first, batch.view(), a.rights, page_by_page_);
@@ -314,10 +314,11 @@ class page_transfer {
   }
 
   /// Unmaps, and leaves it to the caller to flush. False: the domain came back short.
-  static bool unmap(attachment_type& from, iova_range where) noexcept {
+  bool unmap(attachment_type& from, iova_range where) noexcept {
     exclusive_lock guard(from.mutex);
+    from.stale = true;
     const bool complete = unmap_whole(*from.domain, where);
-    if (!complete) from.poisoned = true;
+    if (!complete) from.poisoned = pages_.lost = true;
     return complete;
   }
 
@@ -353,7 +354,7 @@ class page_transfer {
   }
 
   std::uint64_t unpin(run r) noexcept {
-    if (!pages_.is_pinnable() || r.type() != memory_type::cached) return 0;
+    if (!pages_.is_pinnable() || pages_.lost || r.type() != memory_type::cached) return 0;
     pages_.from->is.pinner->unpin(r, pages_.writable);
     return page_count(r.length_bytes);
   }
@@ -363,11 +364,16 @@ class page_transfer {
     pages_.from->uncharge(gone);
   }
 
-  /// Drops from `stored` what a domain can be asked for, where that needs no split.
+  /// Drops from `stored` what a domain can be asked for, where that needs no split. It does not tell
+  /// the kind of memory.
   void forget(page_range part) noexcept {
     const bool inside =
         part.first.value != 0 && pages_.stored.contains({part.first - 1, part.last + 1});
-    if (!inside) pages_.stored.erase(part);
+    if (inside) return;
+    bool cached = true;
+    pages_.stored.for_each(
+        part, [&](page_range, run r) { cached = cached && r.type() != memory_type::reserved; });
+    if (cached) pages_.stored.erase(part);
   }
 
   std::uint64_t read_domain(page_range part, run_list& out) const {
@@ -434,7 +440,8 @@ class page_transfer {
       if (d != &last) complete = unmap(*d, a.shown(part)) && complete;
     if (!pages_.is_pinnable() || pages_.stored.contains(part) || !any_unheld(part))
       return unmap(last, a.shown(part)) && complete;
-    flush(domains);
+    for (attachment_type* d : domains)
+      if (d != &last) flush({&d, 1});
     const std::uint64_t gone = empty_by_runs(a, part, last, complete);
     if (charged) settle(gone);
     return complete;
@@ -467,10 +474,11 @@ class page_transfer {
         exclusive_lock guard(last.mutex);
         bytes = unmap_runs(*last.domain, {at, all.last}, granule(*last.domain), batch.list());
         detail::sync(*last.domain);
+        last.stale = false;
       }
       readers_.wait();
       if (bytes == 0 || bytes != batch.bytes()) {
-        last.poisoned = true;
+        last.poisoned = pages_.lost = true;
         complete = false;
         break;
       }

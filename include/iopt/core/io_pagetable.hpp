@@ -103,7 +103,8 @@ class io_pagetable {
   io_pagetable& operator=(io_pagetable&&) = delete;
   ~io_pagetable();
 
-  /// The account that memory is charged to where a map call does not say. At first `user`.
+  /// The account that memory is charged to where a map call does not say. At first `user`. To be set
+  /// before other threads map.
   void set_account_mode(account_mode mode) noexcept { mode_ = mode; }
   account_mode mode() const noexcept { return mode_; }
 
@@ -164,7 +165,8 @@ class io_pagetable {
   result<void> map_all(std::span<map_request> requests);
 
   /// Shows [from] of another table (or this one) here too, sharing the pages: nothing is pinned or
-  /// charged twice. One area for each area, or part of one, in the source.
+  /// charged twice. One area for each area, or part of one, in the source. Requires: both tables have
+  /// the same memory source.
   /// Errors: no_such_file_or_directory where the source has a gap; operation_not_permitted where
   /// write is asked of memory mapped without; else as map().
   result<iova> copy(io_pagetable& source, iova_range from, access rights,
@@ -240,8 +242,8 @@ class io_pagetable {
   template <class Exporter>
   void revoke(const Exporter& exporter) noexcept
     requires device_memory_pinner<Pinner>;
-  /// It is back: every domain is filled again. Errors: as filling; the area that failed, and those
-  /// after it, stay revoked, and restore() may be called again.
+  /// It is back: every domain is filled again. Errors: as filling; all of it is revoked then, and
+  /// restore() may be called again.
   template <class Exporter>
   result<void> restore(const Exporter& exporter)
     requires device_memory_pinner<Pinner>;
@@ -259,8 +261,14 @@ class io_pagetable {
   bool detach(Domain& domain) noexcept;
   /// Puts `next` in the place of `old`. On error `old` is still attached, and nothing changed.
   result<void> replace(Domain& old, Domain& next);
-  std::size_t domain_count() const noexcept { return domain_count_; }
-  Domain& domain(std::size_t n) const noexcept { return *domains_[n]->domain; }
+  std::size_t domain_count() const noexcept {
+    shared_lock guard(domains_lock_);
+    return domain_count_;
+  }
+  Domain& domain(std::size_t n) const noexcept {
+    shared_lock guard(domains_lock_);
+    return *domains_[n]->domain;
+  }
 
   /// Makes every domain coherent with the caches. False: one cannot be.
   bool enforce_cache_coherency() noexcept;
@@ -270,13 +278,19 @@ class io_pagetable {
   /// an area exist; address_in_use, an area is not on page boundaries.
   result<void> disable_large_pages();
   void enable_large_pages() noexcept;
-  bool large_pages() const noexcept { return large_pages_; }
+  bool large_pages() const noexcept {
+    shared_lock guard(areas_lock_);
+    return large_pages_;
+  }
 
   // --- Ranges
   // --------------------------------------------------------------------------------------
 
   /// What IOVAs and lengths must be multiples of, in bytes: a power of two, at most page_bytes.
-  std::uint64_t alignment() const noexcept { return alignment_; }
+  std::uint64_t alignment() const noexcept {
+    shared_lock guard(areas_lock_);
+    return alignment_;
+  }
 
   /// Keeps a range free for `owner` (any pointer that names it).
   /// Errors: address_in_use, an area or an allowed range is hit; not_enough_memory.
@@ -310,7 +324,10 @@ class io_pagetable {
   // --- Looking
   // -----------------------------------------------------------------------------------------
 
-  std::size_t area_count() const noexcept { return areas_.size(); }
+  std::size_t area_count() const noexcept {
+    shared_lock guard(areas_lock_);
+    return areas_.size();
+  }
   /// The area at an IOVA.
   std::optional<area_info> find(iova at) const;
   /// Calls f(area_info) for each area in order.
@@ -348,11 +365,12 @@ class io_pagetable {
 
   // core/map.hpp
   result<origin_type*> intern(const typename origin_type::key& key);
+  result<origin_type*> intern_locked(const typename origin_type::key& key);
   result<area_type*> create_area(const memory& what, std::uint64_t length_bytes, access rights);
   result<iova> choose(user_address from, std::uint64_t length_bytes) const;
   result<iova> place(user_address from, std::uint64_t length_bytes, std::optional<iova> at) const;
   result<void> insert(area_type& a, iova at);
-  result<void> fill(area_type* chain);
+  result<void> fill(area_type* chain, std::uint64_t* failed = nullptr);
   result<iova> publish_all(area_type* chain, user_address hint, std::uint64_t length_bytes,
                            std::optional<iova> at);
   void publish(area_type* chain) noexcept;
@@ -373,6 +391,7 @@ class io_pagetable {
   result<void> check_ends(iova_range range, const unmap_rules& rules) const;
   unmap_report plan(iova_range range, const unmap_rules& rules) const;
   result<void> cut_for(iova_range range, const unmap_rules& rules);
+  result<void> cut_for_all(std::span<const iova_range> ranges, const unmap_rules& rules);
   unmap_report gather(iova_range range, const unmap_rules& rules, area_chain& chain);
   void notify(iova_range gone);
   bool take_down(area_chain chain) noexcept;
@@ -380,8 +399,7 @@ class io_pagetable {
 
   // core/cut.hpp
   struct cut_plan {
-    area_chain spare{};  // one new area for each cut
-    iova points[2]{};
+    area_chain spare{};  // one new area for each cut, which is after the byte that it shows
     std::size_t count = 0;
   };
   static constexpr bool can_split = splitting_domain<Domain>;

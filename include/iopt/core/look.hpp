@@ -56,10 +56,13 @@ void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner
                                                          F f) const {
   shared_lock guard(areas_lock_);
   const auto tell = [&](const area_type& a) {
-    const pages_type& p = *a.source;
-    if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
-    const user_range here{{p.start + a.start_byte},
-                          {p.start + a.start_byte + a.where.length_minus_one()}};
+    user_range here{};
+    {
+      const pages_type& p = *a.source;
+      exclusive_lock inner(p.mutex);
+      if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
+      here = {{p.start + a.start_byte}, {p.start + a.start_byte + a.where.length_minus_one()}};
+    }
     if (const auto part = here.intersection(shown)) {
       const iova first = a.where.first + (part->first - here.first);
       f(iova_range{first, first + part->length_minus_one()}, part->first);
@@ -93,7 +96,7 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
     if (p.references == 0) return "pages are counted by their areas";
     if (a.storage != nullptr && !a.is_linked()) return "a filled area is a holder";
     if (a.storage == nullptr && a.is_linked()) return "an area that is not filled is no holder";
-    if (a.state == area_state::present && !p.revoked && !a.lost &&
+    if (a.state == area_state::present && !p.revoked &&
         (a.storage != nullptr) != (domain_count_ != 0))
       return "areas are filled while there is a domain";
     if (a.storage != nullptr && domain_count_ != 0 && a.storage != domains_[0])
@@ -111,7 +114,7 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
       if (walk.owner() == span_owner::none && p.stored.first_stored(span))
         return "only held pages are stored";
     }
-    if (p.is_pinnable() && p.pinned > held) return "only held pages stay pinned";
+    if (p.is_pinnable() && !p.lost && p.pinned > held) return "only held pages stay pinned";
   }
   return "";
 }

@@ -50,6 +50,11 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::intern(const typename origin_type::key& key)
     -> result<origin_type*> {
   exclusive_lock guard(areas_lock_);
+  return intern_locked(key);
+}
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::intern_locked(const typename origin_type::key& key)
+    -> result<origin_type*> {
   if (last_origin_ == nullptr || !(last_origin_->is == key)) {
     origin_type* fresh = origin_type::create(key, memory_);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
@@ -217,7 +222,8 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::publish_all(area_type* chain,
 
 /// Fills areas in flight into every domain, then publishes them. On error none is filled.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain) {
+result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain,
+                                                        std::uint64_t* failed) {
   shared_lock stable(domains_lock_);
   std::uint64_t element = 0;
   for (area_type* a = chain; a != nullptr; a = a->chain, ++element) {
@@ -231,6 +237,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain) {
       exclusive_lock guard(undo->source->mutex);
       moves(*undo->source).unfill(*undo, domains());
     }
+    if (failed != nullptr) *failed = element;
     return filled;
   }
   publish(chain);
@@ -299,7 +306,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request
     end = &(*made)->chain;
     ++element;
   }
-  if (outcome) outcome = fill(chain);
+  if (outcome) {
+    std::uint64_t failed = 0;
+    outcome = fill(chain, &failed);
+    if (!outcome) outcome = fail({outcome.error().code, error_place::element, failed});
+  }
   if (!outcome) discard(chain);
   return outcome;
 }

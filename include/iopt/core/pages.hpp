@@ -41,7 +41,8 @@ template <iommu_domain Domain, table_traits Traits>
 struct attachment {
   Domain* domain;
   [[no_unique_address]] typename Traits::mutex mutex{};
-  bool poisoned = false;  // an unmap came back short: what it held stays pinned
+  bool poisoned = false;  // an unmap came back short: it takes nothing more
+  bool stale = false;     // something was taken out of it since its last flush
   bool tracking = false;  // dirty tracking is on
 
   explicit attachment(Domain& d) noexcept : domain(&d) {}
@@ -85,7 +86,6 @@ struct area : interval_node<page_index> {
   access rights;
   area_state state = area_state::in_flight;
   bool suspended = false;  // software access waits for a new origin
-  bool lost = false;       // a domain came back short: never unpin
 
   area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start, access r) noexcept
       : where(w), source(&p), start_byte(start), rights(r) {
@@ -139,9 +139,12 @@ struct pages {
   std::uint64_t pinned = 0;  // pages pinned, and charged
   typename Traits::template counter<std::uint32_t> references{1};
   bool writable;
+  bool device;                       // neither pinned nor charged
   bool revoked = false;              // device memory that its exporter took away
   origin_type* next_from = nullptr;  // while an operation changes the origin: what it will be
   std::uint32_t generation = 0;      // counts revocations
+  bool lost = false;  // a domain that came back short may still show a page: none is unpinned
+  [[no_unique_address]] typename Traits::memory memory;  // what the block came from
   [[no_unique_address]] mutable typename Traits::mutex mutex{};
   interval_tree<area_type> holders;
   interval_tree<pin_record> pins;
@@ -152,12 +155,13 @@ struct pages {
         start(first_byte),
         count(page_count),
         writable(may_write),
+        device(o.is.kind == origin_kind::device),
+        memory(o.memory),
         stored(log2_exact(Traits::page_bytes), o.memory) {
     static_cast<void>(stored.add_holder());  // the first area; the first holder needs no memory
   }
 
-  /// Device memory is neither pinned nor charged.
-  bool is_pinnable() const noexcept { return from->is.kind != origin_kind::device; }
+  bool is_pinnable() const noexcept { return !device; }
   access pin_rights() const noexcept { return writable ? access::read_write : access::read; }
   user_range at_origin(page_range part) const noexcept {
     return user_range::sized({start + part.first.value * Traits::page_bytes},
@@ -209,7 +213,7 @@ void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
   }
   IOPT_ASSERT(p.holders.empty() && p.pins.empty());
   origin<Pinner, Traits>* from = p.from;
-  typename Traits::memory memory = from->memory;
+  typename Traits::memory memory = p.memory;
   block& b = block::of(p);
   b.~block();
   memory.deallocate(&b, sizeof(block), alignof(block));
@@ -222,7 +226,7 @@ void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
   using area_type = area<Pinner, Domain, Traits>;
   using block = mapping_block<Pinner, Domain, Traits>;
   pages<Pinner, Domain, Traits>& p = *a.source;
-  typename Traits::memory memory = p.from->memory;
+  typename Traits::memory memory = p.memory;
   const bool in_block = &a == &block::of(p).first;
   a.~area_type();
   if (!in_block) memory.deallocate(&a, sizeof(area_type), alignof(area_type));

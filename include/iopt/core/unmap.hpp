@@ -107,6 +107,26 @@ result<void> io_pagetable<Pinner, Domain, Traits>::cut_for(iova_range range,
   return {};
 }
 
+/// The same for many ranges: all that can refuse is asked before the first cut.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::cut_for_all(std::span<const iova_range> ranges,
+                                                               const unmap_rules& rules) {
+  shared_lock stable(domains_lock_);
+  exclusive_lock guard(areas_lock_);
+  const bool as_iommufd = rules.bisect == bisect_rule::cut_as_iommufd;
+  const cut_rule how = as_iommufd ? cut_rule::as_iommufd : cut_rule::split;
+  cut_plan cuts;
+  for (std::size_t n = 0; n < ranges.size(); ++n) {
+    result<void> ready = plan(ranges[n], rules).outcome;
+    if (ready && !(as_iommufd && large_pages_)) ready = prepare_cuts(ranges[n], how, cuts);
+    if (ready) continue;
+    abandon(cuts);
+    return fail({ready.error().code, error_place::element, n});
+  }
+  commit(cuts);
+  return {};
+}
+
 /// Marks in flight, and chains, the areas that go. Whoever pinned is asked to let go first.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
@@ -245,11 +265,12 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_all(std::span<const iov
                                                              kernel_level level) {
   const unmap_rules rules = rules_of(profile, level);
   unmap_report sum;
+  if (rules.cuts()) {
+    if (sum.outcome = cut_for_all(ranges, rules); !sum.outcome) return sum;
+  }
   area_chain chain;
   for (std::size_t n = 0; n < ranges.size(); ++n) {
-    unmap_report one;
-    if (rules.cuts()) one.outcome = cut_for(ranges[n], rules);
-    if (one.outcome) one = gather(ranges[n], rules, chain);
+    unmap_report one = gather(ranges[n], rules, chain);
     if (one.outcome && one.areas == 0 && rules.empty_is_error)
       one.outcome = fail(errc::no_such_file_or_directory);
     if (!one.outcome) {

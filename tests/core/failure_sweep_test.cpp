@@ -1,0 +1,397 @@
+// tests/core/failure_sweep_test.cpp - every call that may fail, fails once; and nothing has
+// happened.
+//
+// A scenario is a world and one operation in it. The operation is run with the n-th fallible call
+// (allocation, pin, charge, any call of a domain) failing, for n = 0, 1, ... until none is left.
+// After each failure the world looks as before; then the operation is run again and must do what it
+// does in a world without faults; and at the end nothing is left over.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/core/engine_fixture.hpp"
+
+namespace iopt::test {
+namespace {
+
+constexpr access rw = access::read_write;
+
+/// A world, and what some scenarios need beside it.
+template <class Kind>
+struct stage : world<Kind> {
+  using base = world<Kind>;
+  explicit stage(std::uint64_t contiguity) : base(contiguity) { this->table(1); }
+  ~stage() { release(); }
+
+  /// An access object that lets go of everything when it is told.
+  typename base::access_type& user(std::size_t table = 0) {
+    if (!access_user.is_attached()) must(access_user.attach(this->table(table)));
+    return access_user;
+  }
+  result<void> pin(std::uint64_t first, std::uint64_t count, access want = access::read) {
+    const iova_range r = base::pages_at(first, count);
+    const result<void> done = user().pin(r, want, [](run) {});
+    if (done) pins.push_back(r);
+    return done;
+  }
+  void release() {
+    for (const iova_range r : pins) access_user.unpin(r);
+    pins.clear();
+    access_user.detach();
+  }
+  static void let_go(void* context, iova_range gone) {
+    stage& s = *static_cast<stage*>(context);
+    for (std::size_t n = 0; n < s.pins.size();) {
+      if (!s.pins[n].overlaps(gone)) {
+        ++n;
+        continue;
+      }
+      s.access_user.unpin(s.pins[n]);
+      s.pins.erase(s.pins.begin() + static_cast<std::ptrdiff_t>(n));
+    }
+  }
+  std::string_view close() {
+    release();
+    return base::close();
+  }
+
+  typename base::access_type access_user{&let_go, this};
+  std::vector<iova_range> pins;
+  mock::exporter device{};
+};
+
+template <class T>
+result<void> plainly(const result<T>& r) {
+  return r ? result<void>{} : fail(r.error());
+}
+
+template <class Kind>
+struct scenario {
+  const char* name;
+  void (*prepare)(stage<Kind>&);
+  result<void> (*run)(stage<Kind>&);
+  bool possible = true;  // with this kind of domain
+};
+
+/// Areas [0, 8) and [8, 16) of memory 0 and 8, behind each other; and [20, 28) shows memory 4
+/// again.
+template <class Kind>
+void map_some(stage<Kind>& s, std::size_t table = 0) {
+  auto& t = s.table(table);
+  must(t.map(s.at(0), 8 * s.page, rw, s.io(32)));
+  must(t.map(s.at(8), 8 * s.page, rw, s.io(40)));
+  must(t.copy(t, s.pages_at(36, 8), rw, s.io(64)));
+}
+
+template <class Kind>
+void two_domains(stage<Kind>& s) {
+  s.attach_domain(), s.attach_domain();
+}
+template <class Kind>
+void some_in_two(stage<Kind>& s) {
+  two_domains(s);
+  map_some(s);
+}
+/// A domain with an aperture and a reserved region, attached to nothing.
+template <class Kind>
+void odd_domain(stage<Kind>& s) {
+  s.add_domain({.page_sizes = s.usual_sizes(),
+                .aperture = {s.io(4), {top - 1024 * s.page}},
+                .reserved = {{s.pages_at(8, 4), reserved_region::kind::msi}}});
+}
+
+template <class Kind>
+std::vector<scenario<Kind>> scenarios() {
+  using S = stage<Kind>;
+  constexpr bool can_split = S::can_split;
+  std::vector<scenario<Kind>> all;
+  const auto add = [&](const char* name, void (*prepare)(S&), result<void> (*run)(S&),
+                       bool possible = true) { all.push_back({name, prepare, run, possible}); };
+
+  add("map at an IOVA", two_domains<Kind>,
+      [](S& s) { return plainly(s.table().map(s.at(0), 9 * s.page, rw, s.io(16))); });
+  add("map where there is room", two_domains<Kind>,
+      [](S& s) { return plainly(s.table().map(s.at(0), 9 * s.page, rw)); });
+  add(
+      "map without a domain", [](S&) {},
+      [](S& s) { return plainly(s.table().map(s.at(0), 9 * s.page, rw)); });
+  add(
+      "map of a file", [](S& s) { two_domains(s), s.add_file(16); },
+      [](S& s) {
+        return plainly(
+            s.table().map(s.table().file_memory(s.files[0], s.page), 5 * s.page, access::read));
+      });
+  add(
+      "map of device memory",
+      [](S& s) { two_domains(s), s.device = s.pinner.create_exporter(16 * s.page); },
+      [](S& s) {
+        return plainly(s.table().map(s.table().device_memory(s.device, 0), 16 * s.page, rw));
+      });
+  add(
+      "map_all", [](S& s) { some_in_two(s), s.add_file(16); },
+      [](S& s) {
+        auto& t = s.table();
+        typename S::table_type::map_request list[] = {
+            {t.user_memory(s.at(16)), 3 * s.page, rw, s.io(100)},
+            {t.file_memory(s.files[0], 0), 4 * s.page, access::read},
+            {t.user_memory(s.owner(1), s.at(1)), 5 * s.page, rw}};
+        return t.map_all(list);
+      });
+  add("copy in one table", some_in_two<Kind>,
+      [](S& s) { return plainly(s.table().copy(s.table(), s.pages_at(33, 12), rw, s.io(128))); });
+  add(
+      "copy to a table with domains",
+      [](S& s) {
+        map_some(s);
+        s.attach_domain(1);
+        s.attach_domain(1);
+      },
+      [](S& s) { return plainly(s.table(1).copy(s.table(0), s.pages_at(33, 12), access::read)); });
+  add(
+      "copy from a table with a domain",
+      [](S& s) {
+        s.attach_domain(0);
+        map_some(s);
+        s.attach_domain(1);
+      },
+      [](S& s) { return plainly(s.table(1).copy(s.table(0), s.pages_at(33, 12), rw)); });
+  constexpr auto attach = [](S& s) { return s.table().attach(*s.domains.back()); };
+  add("attach the first domain", [](S& s) { map_some(s), odd_domain(s); }, attach);
+  add(
+      "attach the first domain while pages are pinned",
+      [](S& s) {
+        map_some(s), odd_domain(s);
+        must(s.pin(34, 3));
+        must(s.pin(38, 4));
+        must(s.pin(66, 2));
+      },
+      attach);
+  add(
+      "attach the second domain", [](S& s) { s.attach_domain(), map_some(s), odd_domain(s); },
+      attach);
+  add(
+      "attach where another table holds pages",
+      [](S& s) {
+        map_some(s);
+        s.attach_domain(1);
+        must(s.table(1).copy(s.table(0), s.pages_at(34, 3), rw));
+        odd_domain(s);
+      },
+      attach);
+  add(
+      "replace a domain", [](S& s) { some_in_two(s), odd_domain(s); },
+      [](S& s) { return s.table().replace(*s.domains[0], *s.domains[2]); });
+  add("cut", some_in_two<Kind>, [](S& s) { return s.table().cut(s.io(35) - 1); }, can_split);
+  add(
+      "cut without a domain", [](S& s) { map_some(s); },
+      [](S& s) { return s.table().cut(s.io(35) - 1); });
+  add(
+      "punch a hole", some_in_two<Kind>,
+      [](S& s) {
+        return s.table().unmap(s.io(34), 4 * s.page, unmap_profile::hole_punching).outcome;
+      },
+      can_split);
+  add(
+      "punch a hole over two areas", some_in_two<Kind>,
+      [](S& s) {
+        return s.table().unmap(s.io(34), 12 * s.page, unmap_profile::hole_punching).outcome;
+      },
+      can_split);
+  add(
+      "unmap several", some_in_two<Kind>,
+      [](S& s) {
+        const iova_range list[] = {s.pages_at(32, 8), s.pages_at(64, 4)};
+        return s.table().unmap_all(list, unmap_profile::exact).outcome;
+      },
+      true);
+  add(
+      "protect a part", some_in_two<Kind>,
+      [](S& s) { return s.table().protect(s.pages_at(34, 12), access::read); },
+      can_split && S::can_protect);
+  add(
+      "protect whole areas", some_in_two<Kind>,
+      [](S& s) { return s.table().protect(s.pages_at(32, 16), access::read); }, S::can_protect);
+  add(
+      "protect without a domain", [](S& s) { map_some(s); },
+      [](S& s) { return s.table().protect(s.pages_at(34, 12), access::read); });
+  add(
+      "remap a part", some_in_two<Kind>,
+      [](S& s) {
+        return s.table().remap(s.pages_at(34, 12), s.table().user_memory(s.owner(1), s.at(30)),
+                               access::read);
+      },
+      can_split && S::can_replace);
+  add(
+      "remap whole areas", some_in_two<Kind>,
+      [](S& s) { return s.table().remap(s.pages_at(32, 16), s.table().user_memory(s.at(30)), rw); },
+      S::can_replace);
+  add(
+      "remap without a domain", [](S& s) { map_some(s); },
+      [](S& s) {
+        return s.table().remap(s.pages_at(34, 12), s.table().user_memory(s.at(30)), rw);
+      });
+  constexpr auto pin = [](S& s) { return s.pin(34, 12, access::write); };
+  add("pin", [](S& s) { map_some(s), s.user(); }, pin);
+  add("pin what a domain holds", [](S& s) { some_in_two(s), s.user(); }, pin);
+  add(
+      "pin what a copy in another table holds",
+      [](S& s) {
+        map_some(s), s.user();
+        s.attach_domain(1);
+        must(s.table(1).copy(s.table(0), s.pages_at(36, 6), rw));
+      },
+      pin);
+  add(
+      "pin what is pinned in part",
+      [](S& s) {
+        map_some(s);
+        must(s.pin(36, 2));
+        must(s.pin(39, 3));
+      },
+      pin);
+  add(
+      "pin again",
+      [](S& s) {
+        map_some(s);
+        must(s.pin(34, 12));
+      },
+      pin);
+  add(
+      "read a page of another", [](S& s) { some_in_two(s), s.user(), s.pinner.kill(s.owner()); },
+      [](S& s) {
+        std::byte data[16];
+        return s.user().read(s.io(33) + 5, data);
+      });
+  add(
+      "resume with another owner",
+      [](S& s) {
+        some_in_two(s);
+        must(s.table().suspend_access(s.pages_at(32, 8)));
+      },
+      [](S& s) {
+        return s.table().resume_access(s.pages_at(32, 8),
+                                       s.table().user_memory(s.owner(1), s.at(0)));
+      });
+  add(
+      "change the owner of files",
+      [](S& s) {
+        two_domains(s);
+        const auto f = s.add_file(32);
+        auto& t = s.table();
+        must(t.map(t.file_memory(f, 0), 8 * s.page, rw, s.io(32)));
+        must(t.map(t.file_memory(f, 8 * s.page), 8 * s.page, rw, s.io(40)));
+        must(t.copy(t, s.pages_at(36, 8), rw, s.io(64)));
+      },
+      [](S& s) { return s.table().change_owner(s.owner(1)); });
+  add(
+      "restore device memory",
+      [](S& s) {
+        two_domains(s);
+        s.device = s.pinner.create_exporter(16 * s.page);
+        auto& t = s.table();
+        must(t.map(t.device_memory(s.device, 0), 4 * s.page, rw, s.io(32)));
+        must(t.map(t.device_memory(s.device, 4 * s.page), 4 * s.page, rw, s.io(48)));
+        t.revoke(s.device);
+        s.pinner.set_revoked(s.device, true);
+        s.pinner.relocate(s.device);
+        s.pinner.set_revoked(s.device, false);
+      },
+      [](S& s) { return s.table().restore(s.device); });
+  add(
+      "reserve", [](S& s) { map_some(s); },
+      [](S& s) { return s.table().reserve(s.pages_at(1000, 1), &s); });
+  add(
+      "allow",
+      [](S& s) {
+        const iova_range list[] = {s.pages_at(8, 8)};
+        must(s.table().allow(list));
+      },
+      [](S& s) {
+        const iova_range list[] = {s.pages_at(300, 8), s.pages_at(400, 8), s.pages_at(500, 8)};
+        return s.table().allow(list);
+      });
+  add(
+      "track dirty pages", some_in_two<Kind>,
+      [](S& s) { return s.table().set_dirty_tracking(*s.domains[0], true); }, S::can_track);
+  add(
+      "unmap vector with cuts", some_in_two<Kind>,
+      [](S& s) {
+        const iova_range list[] = {s.pages_at(33, 2), s.pages_at(66, 2), s.pages_at(36, 9)};
+        return s.table().unmap_all(list, unmap_profile::hole_punching).outcome;
+      },
+      can_split);
+  return all;
+}
+
+/// Runs a scenario without faults. Says what it looks like afterwards; nothing where this kind of
+/// domain cannot do it, which changes nothing either.
+template <class Kind>
+std::optional<snapshot> without_faults(const scenario<Kind>& each, std::uint64_t contiguity) {
+  stage<Kind> s(contiguity);
+  each.prepare(s);
+  const snapshot before = s.look();
+  const result<void> done = each.run(s);
+  CAPTURE(text(done));
+  REQUIRE(done.has_value() == each.possible);
+  REQUIRE(s.verify() == "");
+  const snapshot after = s.look();
+  if (!done) {
+    CAPTURE(difference(before, after));
+    REQUIRE(before == after);
+  }
+  REQUIRE(s.close() == "");
+  if (!done) return std::nullopt;
+  return after;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("what fails changes nothing", "[sweep]", IOPT_TEST_KINDS) {
+  using S = stage<TestType>;
+  std::uint64_t total = 0;
+  const std::uint64_t pieces[] = {mock::contiguity::scattered, mock::contiguity::contiguous,
+                                  4 * S::page};
+  for (const std::uint64_t contiguity : pieces)
+    for (const scenario<TestType>& each : scenarios<TestType>()) {
+      CAPTURE(contiguity, each.name);
+      const std::optional<snapshot> wanted = without_faults(each, contiguity);
+      if (!wanted) continue;
+      std::uint64_t failures = 0;
+      for (std::uint64_t n = 0;; ++n) {
+        CAPTURE(n);
+        S s(contiguity);
+        each.prepare(s);
+        const snapshot before = s.look();
+        s.faults.arm(n);
+        result<void> done = each.run(s);
+        s.faults.disarm();
+        if (!s.faults.fired()) {
+          REQUIRE(done);
+          break;
+        }
+        CAPTURE(name(s.faults.fired_at()));
+        REQUIRE(s.verify() == "");
+        if (!done) {  // a smaller batch will do where memory was refused
+          ++failures;
+          CHECK(done.error() == s.faults.error_of(s.faults.fired_at()));
+          const snapshot after = s.look();
+          CAPTURE(difference(before, after));
+          REQUIRE(before == after);
+          done = each.run(s);
+          CAPTURE(text(done));
+          REQUIRE(done);
+          REQUIRE(s.verify() == "");
+        }
+        const snapshot after = s.look();
+        CAPTURE(difference(*wanted, after));
+        REQUIRE(*wanted == after);
+        REQUIRE(s.close() == "");
+      }
+      total += failures;
+    }
+  CHECK(total > 500);
+}
+
+}  // namespace iopt::test
