@@ -216,16 +216,10 @@ inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) n
   });
 }
 
-inline void insert_word(std::uint64_t* words, unsigned at, unsigned, std::uint64_t x) noexcept {
-  const __m256i place = all_are(at), value = all_are(x);
-  const auto put = [&](unsigned n, __m256i v, __m256i up) noexcept {
-    const __m256i numbers = numbers_from(n);
-    v = _mm256_blendv_epi8(v, up, _mm256_cmpgt_epi64(numbers, place));
-    store_four(words + n, _mm256_blendv_epi8(v, value, _mm256_cmpeq_epi64(numbers, place)));
-  };
-  for (unsigned n = 28; n != 0; n -= 4) put(n, load_four(words + n), load_four(words + n - 1));
-  const __m256i v = load_four(words);
-  put(0, v, _mm256_permute4x64_epi64(v, 0x90));
+// Here blends are not faster than memmove, and slower at the end of the array.
+inline void insert_word(std::uint64_t* words, unsigned at, unsigned count,
+                        std::uint64_t x) noexcept {
+  insert_word_portable(words, at, count, x);
 }
 
 inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexcept {
