@@ -49,9 +49,11 @@ std::string machine::replay(const event& e, std::size_t guest, std::uint64_t bas
     live_.add({where, e.source, guest, e.line, events_});
     count(live_.all().at(where.first.value), true);
   } else {
+    const clock::duration busy_before = pinner_.busy();
     const clock::time_point start = clock::now();
-    const iopt::unmap_report report = table_.unmap(where.first, where.length(), options_.profile);
+    const iopt::unmap_report report = unmap(where);
     stats_.unmap_times.push_back(clock::now() - start);
+    stats_.unmap_own_times.push_back(stats_.unmap_times.back() - (pinner_.busy() - busy_before));
     const std::string what =
         "unmap " + hex(where) + " by " + std::string(iopt::name(options_.profile));
     if (!report) return what + ": " + told(report.outcome.error());
@@ -64,12 +66,35 @@ std::string machine::replay(const event& e, std::size_t guest, std::uint64_t bas
   return {};
 }
 
+iopt::unmap_report machine::unmap(iopt::iova_range where) {
+  const auto same = live_.all().find(where.first.value);
+  const bool one_event = same != live_.all().end() && same->second.where == where;
+  if (options_.profile != iopt::unmap_profile::exact || !one_event)
+    return table_.unmap(where.first, where.length(), options_.profile);
+  // Where part of the memory was shown already, one event made several areas; `exact` is asked for
+  // each of them.
+  iopt::unmap_report sum;
+  for (iopt::iova next = where.first;;) {
+    const std::optional<iopt::area_info> area = table_.find(next);
+    if (!area) return sum;
+    const iopt::unmap_report one =
+        table_.unmap(area->where.first, area->where.length(), iopt::unmap_profile::exact);
+    sum.bytes += one.bytes;
+    sum.areas += one.areas;
+    sum.outcome = one.outcome;
+    if (!one || area->where.last >= where.last) return sum;
+    next = area->where.last + 1;
+  }
+}
+
 iopt::result<void> machine::map(iopt::iova_range where, std::size_t guest, std::uint64_t source) {
   const std::uint64_t pinned_before = pinner_.pages_ever_pinned();
   const iopt::user_address from = memory_->user_at(guest, source);
+  const clock::duration busy_before = pinner_.busy();
   const clock::time_point start = clock::now();
   const iopt::result<void> done = show(where, from);
   stats_.map_times.push_back(clock::now() - start);
+  stats_.map_own_times.push_back(stats_.map_times.back() - (pinner_.busy() - busy_before));
   if (!done) return done;
   const std::uint64_t pages = where.length() / page_bytes;
   const std::uint64_t pinned = pinner_.pages_ever_pinned() - pinned_before;

@@ -124,7 +124,8 @@ class machine {
     usage pages_shown_again;         // IOVA pages that show a page which another IOVA shows too
     std::uint64_t reused_pages = 0;  // mapped without a pin, since they were shown already
     std::uint64_t second_domain_pages = 0;  // filled into further domains, without a pin
-    std::vector<clock::duration> map_times, unmap_times;
+    std::vector<clock::duration> map_times, unmap_times;          // of the whole operation
+    std::vector<clock::duration> map_own_times, unmap_own_times;  // without the pinner
     clock::duration plug_in_time{};
     std::uint64_t plug_in_pages = 0, plug_in_pins = 0, plug_in_calls = 0;
   };
@@ -135,6 +136,7 @@ class machine {
 
  private:
   iopt::result<void> map(iopt::iova_range where, std::size_t guest, std::uint64_t source);
+  iopt::unmap_report unmap(iopt::iova_range where);
   iopt::result<void> show(iopt::iova_range where, iopt::user_address from);
   void count(const mapping& m, bool mapped);
   void take_stock();

@@ -96,15 +96,16 @@ int run(const options& o) {
   const trace& t = *parsed;
   const auto at_line = [&](std::size_t line) { return o.trace + ":" + std::to_string(line); };
 
-  // Guests lie side by side, 4 GiB apart or as many times that as one needs.
-  const std::uint64_t widest = std::max(t.last.value, 4 * iopt::gibibyte - 1);
+  // Guests lie side by side, with a gap as wide as they are between them.
+  const std::uint64_t widest = std::max(t.last.value, 2 * iopt::gibibyte);
   std::uint64_t stride = 0;
   if (o.guests > 1) {
-    if (widest >= std::uint64_t{1} << 62 ||
-        o.guests - 1 > (iopt::top - widest) / std::bit_ceil(widest + 1))
+    const bool fits = widest < std::uint64_t{1} << 62 &&
+                      o.guests - 1 <= (iopt::top - widest) / (2 * std::bit_ceil(widest + 1));
+    if (!fits)
       return fail(o.trace, std::to_string(o.guests) + " guests that reach " + hex(t.last.value) +
                                " do not fit into 2^64 bytes");
-    stride = std::bit_ceil(widest + 1);
+    stride = 2 * std::bit_ceil(widest + 1);
   }
 
   progress_bar progress;

@@ -170,11 +170,12 @@ std::string shown_text(const picture& p, iova_range where) {
   }
   if (count == 0) return "";
   if (count > 1) return count_text(count) + " mappings";
+  const std::uint64_t source = only->source_of(std::max(only->where.first, where.first));
   std::string text = p.guests > 1 ? "guest " + std::to_string(only->guest) + " " : "";
-  if (p.spoken == dialect::linux_dma) return text + "frame " + hex(only->source);
-  const std::size_t n = region_number(p.regions, only->source);
+  if (p.spoken == dialect::linux_dma) return text + "frame " + hex(source);
+  const std::size_t n = region_number(p.regions, source);
   text += region_name(n);
-  const std::uint64_t offset = only->source - p.regions[n].named.first.value;
+  const std::uint64_t offset = source - p.regions[n].named.first.value;
   return offset == 0 ? text : text + " + " + hex(offset);
 }
 

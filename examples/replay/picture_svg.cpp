@@ -176,6 +176,7 @@ void draw_map(drawing& d, const picture& p, const std::vector<placed>& scale) {
       continue;
     }
     // What is live in it; a mapping may go on in the next stretch.
+    d.rectangle(map_left, s.y, map_width, s.height, "fill=\"#f6f7f9\"");
     bool any = false;
     for (const mapping& m : p.live) {
       const auto part = m.where.intersection(s.of.where);
@@ -217,7 +218,7 @@ void draw_map(drawing& d, const picture& p, const std::vector<placed>& scale) {
         map_left, s.y, map_left + map_width, s.y);
     std::string what = size;
     if (bytes != s.of.where.length()) what = bytes_text(bytes - 1) + " of " + size;
-    what += "   " + shown_text(p, s.of.where);
+    what += "  ·  " + shown_text(p, s.of.where);
     if (s.height >= 36) {
       d.text(label_left, middle - 7, "what", what);
       d.text(label_left, middle + 8, "more", entries_text(p, s.of.where));
@@ -329,7 +330,7 @@ void draw_legend(drawing& d, const picture& p, double y) {
     const std::string style = std::string("fill=\"") + palette[n % palette.size()] + "\"";
     d.rectangle(x, y - 11, 26, 14, style.c_str());
     d.text(x + 33, y, "what",
-           region_name(n) + "   " + bytes_text(r.named.length_minus_one()) + " at " +
+           region_name(n) + ":  " + bytes_text(r.named.length_minus_one()) + " at " +
                hex(r.named.first.value) + " of the VMM, mapped " + count_text(r.times_shown) +
                (r.times_shown == 1 ? " time" : " times"));
     if (n % 2 == 1) y += 22;

@@ -73,9 +73,8 @@ std::string draw_text(const picture& p, bool colours) {
   double greatest = 1;
   iova highest{0};
   for (const stretch& s : scale) {
-    if (s.what != stretch::kind::used) continue;
-    greatest = std::max(greatest, pages_lg2(s.where));
-    highest = std::max(highest, s.where.last);
+    highest = s.where.first;
+    if (s.what == stretch::kind::used) greatest = std::max(greatest, pages_lg2(s.where));
   }
   const int digits = highest.value >> 40 ? 16 : highest.value >> 32 ? 10 : 8;
   static constexpr int palette[] = {75, 203, 71, 179, 80, 169, 250};
@@ -89,13 +88,14 @@ std::string draw_text(const picture& p, bool colours) {
                   static_cast<unsigned long long>(s.where.first.value));
     const double share = std::clamp(pages_lg2(s.where) / greatest, 0.0, 1.0);
     const std::size_t cells = 1 + static_cast<std::size_t>(share * (bar_cells - 1) + 0.5);
+    std::string size = bytes_text(s.where.length_minus_one());
     std::string bar, what, entries;
     if (s.what != stretch::kind::used) {
       const bool is_reserved = s.what == stretch::kind::reserved;
       for (std::size_t n = 0; n != cells; ++n) bar += is_reserved ? "╳" : "┄";
       what = is_reserved ? "reserved (interrupts)" : "hole";
       if (s.where.last.value == iopt::top && s.where.length_minus_one() != iopt::top)
-        what = "free to the end", bar = "┄ ┄ ┄ ┄";
+        size = "", what = "free to the end", bar = "┄ ┄ ┄ ┄";
     } else {
       // A cell for each equal part; a row shorter than its cells has a cell a page.
       const std::uint64_t pages = s.where.length() / page_bytes;
@@ -127,8 +127,7 @@ std::string draw_text(const picture& p, bool colours) {
       }
       bar = "\x1b[38;5;" + std::to_string(colour) + "m" + bar + "\x1b[0m";
     }
-    std::string line = address + bar + right(bytes_text(s.where.length_minus_one()), 10) + "  " +
-                       padded(what, 22) + " " + entries;
+    std::string line = address + bar + right(size, 10) + "  " + padded(what, 22) + " " + entries;
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
   }

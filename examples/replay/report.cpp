@@ -106,17 +106,9 @@ std::string report(machine& m, const checker* checked, clock::duration checking)
 
   out += "\n  time an operation               median         p99         max         n\n";
   out += times_row("map", s.map_times);
+  out += times_row("  without the pinner", s.map_own_times);
   out += times_row("unmap", s.unmap_times);
-  clock::duration all{};
-  for (const clock::duration d : s.map_times) all += d;
-  for (const clock::duration d : s.unmap_times) all += d;
-  if (all.count() != 0) {
-    char percent[16];
-    std::snprintf(percent, sizeof percent, "%.0f %%",
-                  100.0 * std::chrono::duration<double>(m.pinner().busy()) /
-                      std::chrono::duration<double>(all));
-    out += "  of which the pinner's system calls and counts took " + std::string(percent) + "\n";
-  }
+  out += times_row("  without the pinner", s.unmap_own_times);
   if (checked != nullptr) {
     out += "\n  verified " + count_text(checked->checks()) + " times in " +
            duration_text(checking) + ": " + count_text(checked->tags_read()) +

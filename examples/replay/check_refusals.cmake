@@ -1,0 +1,112 @@
+# examples/replay/check_refusals.cmake - what replay answers to traces and options that are wrong.
+#
+#   cmake -DREPLAY=<program> -DFOLDER=<scratch> -P check_refusals.cmake
+#
+# A malformed trace: `file:line: reason` and 1. A wrong option: the usage and 2.
+cmake_minimum_required(VERSION 3.25)
+file(MAKE_DIRECTORY ${FOLDER})
+set(faults 0)
+set(checked 0)
+
+macro(fault text)
+  message("${text}")
+  math(EXPR faults "${faults} + 1")
+endmacro()
+
+# refused(<name> <line> <reason, as a regular expression> <lines of the trace>...); line 0: none told
+function(refused name line reason)
+  list(JOIN ARGN "\n" text)
+  set(trace ${FOLDER}/${name}.trace)
+  file(WRITE ${trace} "# a head\n${text}\n")
+  execute_process(COMMAND ${REPLAY} --verify ${trace} RESULT_VARIABLE status OUTPUT_QUIET
+                  ERROR_VARIABLE told)
+  set(place "${name}.trace:${line}: ")
+  if(line EQUAL 0)
+    set(place "${name}.trace: ")
+  endif()
+  if(NOT status EQUAL 1)
+    fault("${name}: exit status ${status}, not 1\n${told}")
+  elseif(NOT told MATCHES "/${place}${reason}\n$" OR told MATCHES "\n.*\n")
+    fault("${name}: not one line of '${place}${reason}':\n${told}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+  set(faults ${faults} PARENT_SCOPE)
+  set(checked ${checked} PARENT_SCOPE)
+endfunction()
+
+set(good "add 0x1000 0x1fff 0x7f0000000000")
+refused(unknown_verb 3 "unknown verb 'move': one of add, del, map, unmap" "${good}" "move 0x1000 0x2000")
+refused(strange_verb 2 "unknown verb '[?]+': one of add, del, map, unmap" "äöü")
+refused(missing_field 2 "field HOST is missing: add FIRST LAST HOST" "add 0x1000 0x1fff")
+refused(missing_all 2 "field IOVA is missing: map IOVA PADDR BYTES" "map")
+refused(missing_bytes 2 "field BYTES is missing: unmap IOVA BYTES" "unmap 0x1000")
+refused(field_too_many 2 "a field too many: '9' after del FIRST LAST" "del 0x1000 0x1fff 9")
+refused(bad_number 2 "FIRST '0x10g0' is not a number" "add 0x10g0 0x1fff 0x7f0000000000")
+refused(empty_number 2 "LAST '0x' is not a number" "add 0x1000 0x 0x7f0000000000")
+refused(negative 2 "PADDR '-4096' is not a number" "map 0x1000 -4096 0x1000")
+refused(too_large 2 "IOVA '0x10000000000000000' passes 2.64 - 1" "map 0x10000000000000000 0x1000 0x1000")
+refused(not_a_page 2 "FIRST '0x1001' is not a multiple of 4096" "add 0x1001 0x1fff 0x7f0000000000")
+refused(not_page_end 2 "LAST '0x1ffe' is not the last byte of a page" "add 0x1000 0x1ffe 0x7f0000000000")
+refused(odd_host 2 "HOST '0x7f0000000800' is not a multiple of 4096" "add 0x1000 0x1fff 0x7f0000000800")
+refused(backwards 2 "LAST is below FIRST" "add 0x2000 0xfff 0x7f0000000000")
+refused(host_wraps 2 "HOST \\+ length wraps past 2.64 - 1" "add 0x1000 0x2fff 0xfffffffffffff000")
+refused(iova_wraps 2 "IOVA \\+ BYTES wraps past 2.64 - 1" "map 0xfffffffffffff000 0x1000 0x2000")
+refused(paddr_wraps 2 "PADDR \\+ BYTES wraps past 2.64 - 1" "map 0x1000 0xfffffffffffff000 0x2000")
+refused(unmap_wraps 2 "IOVA \\+ BYTES wraps past 2.64 - 1" "unmap 0xfffffffffffff000 0x2000")
+refused(no_bytes 2 "BYTES is 0" "map 0x1000 0x1000 0")
+refused(whole_space 2 "the range is the whole address space" "del 0 0xffffffffffffffff")
+refused(overlap 3 ".0x0, 0x1fff. overlaps .0x1000, 0x1fff., mapped by line 2" "${good}"
+        "add 0x0 0x1fff 0x7f0000100000")
+refused(del_of_nothing 2 "nothing is mapped at 0x1000 of .0x1000, 0x1fff." "del 0x1000 0x1fff")
+refused(del_twice 4 "nothing is mapped at 0x1000 of .0x1000, 0x1fff." "${good}" "del 0x1000 0x1fff"
+        "del 0x1000 0x1fff")
+refused(del_past_end 3 "nothing is mapped at 0x2000 of .0x1000, 0x2fff." "${good}" "del 0x1000 0x2fff")
+refused(two_dialects 3 "'map' is of the other dialect than the events before" "${good}"
+        "map 0x10000 0x10000 0x1000")
+refused(no_event 0 "no event in it")
+refused(too_much 0 "it maps more than 16 TiB of memory" "add 0x0 0xfffffffffffff 0x0")
+refused(past_arena 0 "its physical addresses reach 0xf000000000000fff, and the arena has 32 TiB"
+        "map 0x1000 0xf000000000000000 0x1000")
+# Not malformed, but against the profile: the area is cut in two.
+refused(cut 3 "unmap .0x1000, 0x1fff. by type1_v2: EINVAL, for the area at 0x1000"
+        "add 0x1000 0x2fff 0x7f0000000000" "del 0x1000 0x1fff")
+
+# options(<status> <regular expression> <arguments>...)
+function(options expected pattern)
+  execute_process(COMMAND ${REPLAY} ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE out
+                  ERROR_VARIABLE told)
+  if(NOT status EQUAL expected)
+    fault("replay ${ARGN}: exit status ${status}, not ${expected}\n${told}")
+  elseif(NOT "${out}${told}" MATCHES "${pattern}")
+    fault("replay ${ARGN}: not '${pattern}':\n${out}${told}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+  set(faults ${faults} PARENT_SCOPE)
+  set(checked ${checked} PARENT_SCOPE)
+endfunction()
+
+file(WRITE ${FOLDER}/good.trace "${good}\ndel 0x1000 0x1fff\n")
+file(WRITE ${FOLDER}/edge.trace "add 0xfffffffffffff000 0xffffffffffffffff 0x7f0000000000\r\n"
+                                "add 0 4095 0x7f0000000000 # the same page again\n")
+set(trace ${FOLDER}/good.trace)
+options(0 "verified 2 times" --verify ${trace})
+options(0 "pages shown once more +1 +1\n.*0 pins" --verify ${FOLDER}/edge.trace)
+options(0 "^usage: replay.*--verify.*Exit status" --help)
+options(0 "3 guests, 5 domains, unmap profile iommufd" --guests 3 --domains=5 --profile iommufd ${trace})
+options(2 "no trace is named\nusage: replay")
+options(2 "no option is called '--fast'\nusage: replay" --fast ${trace})
+options(2 "--guests needs a number from 1 to 4096, not '0'\nusage" --guests 0 ${trace})
+options(2 "--domains needs a number from 1 to 64, not 'many'\nusage" --domains many ${trace})
+options(2 "no unmap profile is called 'v3'\nusage" --profile v3 ${trace})
+options(2 "--blocks is 2M or 1G, not '4K'\nusage" --blocks 4K ${trace})
+options(2 "--svg needs a value\nusage" ${trace} --svg)
+options(2 "a second trace: 'other'\nusage" ${trace} other)
+options(1 "nowhere.trace: No such file or directory\n$" ${FOLDER}/nowhere.trace)
+options(1 "${FOLDER}: Is a directory\n$" ${FOLDER})
+options(1 "nowhere/a.svg: No such file or directory\n$" --svg ${FOLDER}/nowhere/a.svg ${trace})
+options(1 "do not fit into 2.64 bytes\n$" --guests 2 ${FOLDER}/edge.trace)
+
+if(faults)
+  message(FATAL_ERROR "${faults} of ${checked} answers are wrong")
+endif()
+message("${checked} answers, no fault")
