@@ -175,7 +175,8 @@ class domain_suite {
     D d = make_();
     const iova_range r = room(d, 8);
     const physical p = frames(d, 8);
-    for (const std::uint64_t n : {5, 1, 6, 2, 4, 3}) map(d, pages(d, r, n, 1), p + n * granule(d));
+    for (const std::uint64_t n : {5u, 1u, 6u, 2u, 4u, 3u})
+      map(d, pages(d, r, n, 1), p + n * granule(d));
     unmap(d, pages(d, r, 2, 3));
     flush(d);
     for (std::uint64_t n = 0; n < 8; ++n) {

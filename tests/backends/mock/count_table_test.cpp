@@ -26,8 +26,8 @@ TEST_CASE("a count table counts what a map of units counts", "[model]") {
     const std::uint64_t base = bases[random() % 4];
     const std::uint64_t start = random() % spread;
     const std::uint64_t first = base + start;
-    const std::uint64_t last =
-        first + random() % std::min<std::uint64_t>(spread - start, random() % 2 == 0 ? 3 : spread);
+    const std::uint64_t most = random() % 2 == 0 ? 3 : spread;
+    const std::uint64_t last = first + random() % std::min(spread - start, most);
     const unsigned what = static_cast<unsigned>(random() % 5);
     if (what <= 1) {
       table.add(first, last);

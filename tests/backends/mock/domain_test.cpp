@@ -243,7 +243,7 @@ TEST_CASE("replaced entries stay written") {
 
 TEST_CASE("a table that comes back short stays short until it is healed") {
   mock::domain d;
-  for (const std::uint64_t n : {0, 1, 2, 3}) REQUIRE(d.map(pages(n, 1), {n * page}, rw));
+  for (std::uint64_t n = 0; n < 4; ++n) REQUIRE(d.map(pages(n, 1), {n * page}, rw));
   d.short_unmap_after(1);
   CHECK(d.unmap(pages(0, 1)) == page);
   CHECK(d.unmap(pages(1, 3)) == page);
@@ -268,7 +268,7 @@ TEST_CASE("a table that comes back short stays short until it is healed") {
 
 TEST_CASE("mapping a gibibyte writes as few entries as there can be", "[cost]") {
   mock::domain d;
-  for (const std::uint64_t n : {1, 2, 64}) {
+  for (const std::uint64_t n : {1u, 2u, 64u}) {
     REQUIRE(d.map(iova_range::sized({0}, n * gibibyte), {0}, rw).has_value());
     CHECK(d.entries() == n);
     CHECK(d.unmap(iova_range::sized({0}, n * gibibyte)) == n * gibibyte);
@@ -301,4 +301,19 @@ TEST_CASE("translate() may be called by several threads") {
   }
   for (std::thread& t : threads) t.join();
   CHECK(d.violations() == 0);
+}
+
+TEST_CASE("replacing takes as many entries as it must, and any number of nodes") {
+  mock::domain d({.page_sizes = {page, gibibyte}});
+  REQUIRE(d.map(iova_range::sized({0}, 4 * gibibyte), {0}, rw).has_value());
+  CHECK(d.entries() == 4);
+  // No longer congruent: 2^20 small entries in 2048 nodes, and back.
+  const run small[] = {{{page}, 4 * gibibyte}};
+  REQUIRE(d.replace({0}, small, iopt::access::read_write).has_value());
+  CHECK(d.entries(page) == 4 * gibibyte / page);
+  CHECK(d.translate({gibibyte + 5}) == physical{gibibyte + page + 5});
+  const run large[] = {{{8 * gibibyte}, 4 * gibibyte}};
+  REQUIRE(d.replace({0}, large, iopt::access::read_write).has_value());
+  CHECK(d.entries() == 4);
+  CHECK(d.verify() == "");
 }

@@ -11,11 +11,12 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "iopt/backends/mock/contents.hpp"
 #include "iopt/backends/mock/domain_options.hpp"
+#include "iopt/backends/mock/earlier_rights.hpp"
 #include "iopt/backends/mock/fault_injector.hpp"
 #include "iopt/backends/mock/frame_watch.hpp"
 #include "iopt/backends/mock/page_table.hpp"
@@ -160,11 +161,7 @@ class domain : public strictness {
   result<void> protect(iova_range r, access rights) {
     const single_call now(*this, busy_);
     ++calls_.protect;
-    // Giving back the rights that the same range had just before does not fail.
-    const auto before = protected_.find(r.first.value);
-    const bool restores = before != protected_.end() && before->second.last == r.last &&
-                          before->second.rights == rights;
-    if (!restores && fails(fault_point::protect))
+    if (!earlier_.gives_back(r, rights) && fails(fault_point::protect))
       return fail(options_.faults->error_of(fault_point::protect));
     if (!is_union(r, "protect")) return fail(errc::invalid_argument);
     const access old = table_.find(r.first)->get().how().rights;
@@ -175,11 +172,7 @@ class domain : public strictness {
                                                         << table_word::rights_shift;
       return true;
     });
-    if (uniform) {
-      protected_[r.first.value] = {r.last, old};
-    } else {
-      protected_.erase(r.first.value);
-    }
+    earlier_.remember(r, uniform ? std::optional(old) : std::nullopt);
     return {};
   }
 
@@ -193,10 +186,11 @@ class domain : public strictness {
     std::size_t nodes = 0;
     std::uint64_t offset = 0;
     for (const run& r : runs) {
-      nodes += table_.nodes_for(iova_range::sized(at + offset, r.length_bytes));
+      const iova_range part = iova_range::sized(at + offset, r.length_bytes);
+      nodes += table_.geometry().nodes_to_write(part, r.first.value);
       offset += r.length_bytes;
     }
-    if (!table_.reserve(nodes)) return fail(errc::not_enough_memory);
+    if (!table_.reserve(nodes)) return table_.end_reserve(), fail(errc::not_enough_memory);
     std::vector<iova> dirty;
     table_.for_each(*all, [&](page_table::place p) {
       if (p.get().has(table_word::dirty)) dirty.push_back({p.first});
@@ -207,6 +201,7 @@ class domain : public strictness {
     });
     const result<void> written = write(*all, runs, rights);
     IOPT_ASSERT(written.has_value());
+    table_.end_reserve();
     // What was written stays to be told: W is a set of IOVAs.
     for (const iova v : dirty) table_.set_flag(*table_.find(v), table_word::dirty, true);
     return written;
@@ -269,32 +264,10 @@ class domain : public strictness {
     return at ? std::optional(at->get().how()) : std::nullopt;
   }
 
-  /// One piece of T: `range` shows the memory from `first` on.
-  struct mapping {
-    iova_range range{};
-    physical first{};
-    attributes how{};
-    friend bool operator==(const mapping&, const mapping&) = default;
-  };
+  using mapping = mock::mapping;
   /// T as the fewest pieces: equal exactly where two T are. Entry sizes and ranges do not show.
   std::vector<mapping> contents(iova_range r = iova_range::whole()) const {
-    std::vector<mapping> all;
-    table_.for_each(r, [&](page_table::place at) {
-      const iova_range part = *iova_range::sized({at.first}, at.slot_bytes).intersection(r);
-      const mapping next{part, at.get().where() + (part.first.value - at.first), at.get().how()};
-      if (!all.empty()) {
-        mapping& last = all.back();
-        const std::uint64_t before = last.range.length_minus_one();
-        if (last.range.last.value + 1 == part.first.value && last.how == next.how &&
-            last.first.value + before + 1 == next.first.value) {
-          last.range.last = part.last;
-          return true;
-        }
-      }
-      all.push_back(next);
-      return true;
-    });
-    return all;
+    return contents_of(table_, r);
   }
 
   /// The n-th unmap() or unmap_runs() from now, counted from 0, meets a table that will not let go:
@@ -363,7 +336,7 @@ class domain : public strictness {
   }
 
   result<void> write(iova_range r, physical p, attributes a) {
-    if (!protected_.empty()) protected_.clear();
+    earlier_.forget();
     const page_table::outcome answer = table_.write(r, table_word{p, a});
     if (answer == page_table::outcome::occupied) {
       violated("map: something is mapped there", r.first.value, r.last.value);
@@ -425,7 +398,7 @@ class domain : public strictness {
       if (*stuck_ == r.first) return 0;
       part.last = *stuck_ - 1;
     }
-    if (!protected_.empty()) protected_.clear();
+    earlier_.forget();
     std::uint64_t bytes = 0;
     if (watch_ == nullptr) {
       bytes = table_.erase(part, out, [](run) {});
@@ -454,11 +427,6 @@ class domain : public strictness {
     return good && next - 1 >= r.last.value && next != r.first.value;
   }
 
-  struct earlier_rights {
-    iova last{};
-    access rights = access::none;
-  };
-
   domain_options options_;
   page_table table_;
   domain_calls calls_;
@@ -470,7 +438,7 @@ class domain : public strictness {
   bool coherent_ = false;
   std::optional<std::uint64_t> short_after_;
   std::optional<iova> stuck_;
-  std::unordered_map<std::uint64_t, earlier_rights> protected_;
+  earlier_rights earlier_;
   std::shared_ptr<frame_watch> watch_;
 };
 

@@ -9,9 +9,11 @@
 #pragma once
 
 #include "iopt/backends/mock/accounts.hpp"
+#include "iopt/backends/mock/contents.hpp"
 #include "iopt/backends/mock/count_table.hpp"
 #include "iopt/backends/mock/domain.hpp"
 #include "iopt/backends/mock/domain_options.hpp"
+#include "iopt/backends/mock/earlier_rights.hpp"
 #include "iopt/backends/mock/fault_injector.hpp"
 #include "iopt/backends/mock/frame_contents.hpp"
 #include "iopt/backends/mock/frame_watch.hpp"
@@ -21,4 +23,5 @@
 #include "iopt/backends/mock/pinner_options.hpp"
 #include "iopt/backends/mock/restricted_domain.hpp"
 #include "iopt/backends/mock/strictness.hpp"
+#include "iopt/backends/mock/table_geometry.hpp"
 #include "iopt/backends/mock/table_node.hpp"

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string_view>
 
+#include "iopt/backends/mock/table_geometry.hpp"
 #include "iopt/backends/mock/table_node.hpp"
 #include "iopt/base/log2.hpp"
 #include "iopt/base/page_sizes.hpp"
@@ -41,25 +42,15 @@ class page_table {
   enum class outcome : std::uint8_t { done, occupied, no_memory };
 
   /// Requires: at least one size; the smallest is 512 bytes or more.
-  explicit page_table(page_size_set sizes) noexcept
-      : sizes_(sizes), granule_lg2_(log2_exact(sizes.smallest())) {
-    IOPT_ASSERT(granule_lg2_ >= 9);
-    for (unsigned level = 0; shift_of(level) < 64; ++level) {
-      const std::uint64_t slot_bytes = std::uint64_t{1} << shift_of(level);
-      const std::uint64_t above = level_bits * (level + 1) + granule_lg2_ >= 64
-                                      ? 0
-                                      : std::uint64_t{1} << shift_of(level + 1);
-      grouped_[level] = (sizes.bitmap() & (above - 1) & ~(slot_bytes * 2 - 1)) != 0;
-    }
-  }
+  explicit page_table(page_size_set sizes) noexcept : shape_(sizes) {}
   page_table(const page_table&) = delete;
   page_table& operator=(const page_table&) = delete;
   ~page_table() {
     if (root_ != nullptr) release_all(root_, height_ - 1);
   }
 
-  page_size_set sizes() const noexcept { return sizes_; }
-  std::uint64_t granule() const noexcept { return std::uint64_t{1} << granule_lg2_; }
+  const table_geometry& geometry() const noexcept { return shape_; }
+  std::uint64_t granule() const noexcept { return shape_.granule(); }
   std::uint64_t bytes() const noexcept { return bytes_; }
   std::uint64_t entries(std::uint64_t size_bytes) const noexcept {
     return entries_[log2_exact(size_bytes)];
@@ -74,12 +65,13 @@ class page_table {
     std::uint64_t word = p.bits;
     for (;;) {
       std::uint64_t size = 0;
-      std::uint64_t span = choose(at, word & table_word::target, left, size);
-      const unsigned level = level_of(size);
-      const std::uint64_t slot_bytes = std::uint64_t{1} << shift_of(level);
+      std::uint64_t span = shape_.choose(at, word & table_word::target, left, size);
+      const unsigned level = shape_.level_of(size);
+      const std::uint64_t slot_bytes = shape_.slot_bytes(level);
       while (span != 0) {
         node* n = nullptr;
-        outcome answer = reserve(most_to_descend) ? descend(at, level, n) : outcome::no_memory;
+        outcome answer =
+            spares_.reserve(most_to_descend) ? descend(at, level, n) : outcome::no_memory;
         const std::size_t slot = slot_at(at, level);
         std::size_t count = 0;
         if (answer == outcome::done) {
@@ -139,7 +131,7 @@ class page_table {
     for (unsigned level = height_ - 1;; --level) {
       const std::uint64_t& word = n->words[slot_at(v.value, level)];
       if ((word & table_word::present) != 0) {
-        const std::uint64_t slot_bytes = std::uint64_t{1} << shift_of(level);
+        const std::uint64_t slot_bytes = shape_.slot_bytes(level);
         return place{const_cast<std::uint64_t*>(&word), align_down(v.value, slot_bytes),
                      slot_bytes};
       }
@@ -167,7 +159,7 @@ class page_table {
   template <class F>
   void for_each(iova_range r, F f) const {
     if (root_ == nullptr || beyond(r.first.value)) return;
-    visit(*root_, height_ - 1, r.first.value, std::min(r.last.value, reach()), f);
+    visit(*root_, height_ - 1, r.first.value, std::min(r.last.value, shape_.reach(height_)), f);
   }
 
   /// Sets or clears `flag` on the whole entry that covers the place.
@@ -189,16 +181,16 @@ class page_table {
     return outcome::done;
   }
 
-  /// Whether `count` more nodes can be had without an allocation; tries to make it so.
-  bool reserve(std::size_t count) noexcept { return spares_.reserve(count); }
-
-  /// An upper bound for the nodes that writing r takes, whatever its target.
-  std::size_t nodes_for(iova_range r) const noexcept {
-    std::uint64_t count = most_to_descend;
-    for (unsigned level = 1; level < levels && shift_of(level) < 64; ++level) {
-      count += (r.last.value >> shift_of(level)) - (r.first.value >> shift_of(level)) + 1;
-    }
-    return static_cast<std::size_t>(count);
+  /// Keeps nodes ready, so that whatever is erased and then written, of ranges for which
+  /// geometry().nodes_to_write() adds up to `count`, does not lack memory. False without memory.
+  bool reserve(std::size_t count) noexcept {
+    keep_ = std::max(keep_, count + most_to_descend);
+    return spares_.reserve(keep_);
+  }
+  /// Ends what reserve() began.
+  void end_reserve() noexcept {
+    keep_ = spare_nodes::usual;
+    spares_.trim(keep_);
   }
 
   /// Empty when the invariants hold, else the one that does not.
@@ -213,41 +205,18 @@ class page_table {
   }
 
  private:
-  static constexpr unsigned level_bits = table_node::width_lg2;
   static constexpr std::size_t width = table_node::width;
-  static constexpr unsigned levels = 7;  // enough for 64 bits from a granule of 512 bytes
+  static constexpr unsigned levels = table_geometry::levels;
   static constexpr std::size_t most_to_descend = 2 * levels;  // grow the root, then a whole path
 
   using node = table_node;
   static node* below(std::uint64_t word) noexcept { return node::below(word); }
 
-  unsigned shift_of(unsigned level) const noexcept { return granule_lg2_ + level_bits * level; }
-  unsigned level_of(std::uint64_t size) const noexcept {
-    return (log2_exact(size) - granule_lg2_) / level_bits;
-  }
+  unsigned shift_of(unsigned level) const noexcept { return shape_.shift_of(level); }
   std::size_t slot_at(std::uint64_t v, unsigned level) const noexcept {
-    return static_cast<std::size_t>(v >> shift_of(level)) % width;
+    return shape_.slot_at(v, level);
   }
-  std::uint64_t reach() const noexcept {
-    return shift_of(height_) >= 64 ? top : (std::uint64_t{1} << shift_of(height_)) - 1;
-  }
-  bool beyond(std::uint64_t v) const noexcept { return v > reach(); }
-
-  // The bytes from `at` on that entries of one size can take, the largest that fits; and that size.
-  std::uint64_t choose(std::uint64_t at, std::uint64_t to, std::uint64_t left,
-                       std::uint64_t& size) const noexcept {
-    const std::uint64_t length = left == top ? top : left + 1;
-    size = sizes_.best_fit(at | to, length);
-    const std::uint64_t larger = sizes_.bitmap() & ~(size * 2 - 1);
-    std::uint64_t span = align_down(length, size);
-    if (larger == 0) return span;
-    // Up to where the next size could begin, if there it also fits.
-    const std::uint64_t next = lowest_bit(larger);
-    if (((at ^ to) & (next - 1)) != 0) return span;
-    const std::uint64_t until = next - (at & (next - 1));
-    if (until <= length && length - until >= next) span = until;
-    return span;
-  }
+  bool beyond(std::uint64_t v) const noexcept { return v > shape_.reach(height_); }
 
   // The node of `level` that covers `at`, made if need be. Requires: `levels` spare nodes.
   outcome descend(std::uint64_t at, unsigned level, node*& found) noexcept {
@@ -299,7 +268,7 @@ class page_table {
         word = n->words[t.slot_at(at, level)];
       }
       if (word == 0) return done;
-      const std::uint64_t slot_bytes = std::uint64_t{1} << t.shift_of(level);
+      const std::uint64_t slot_bytes = t.shape_.slot_bytes(level);
       const std::size_t first = t.slot_at(at, level);
       const std::uint64_t skip = at & (slot_bytes - 1);
       // How many slots of this node r covers.
@@ -340,12 +309,12 @@ class page_table {
   }
 
   void clear(node& n, unsigned level, std::size_t from, std::size_t to) noexcept {
-    const std::uint64_t slot_bytes = std::uint64_t{1} << shift_of(level);
+    const std::uint64_t slot_bytes = shape_.slot_bytes(level);
     std::fill(n.words.begin() + static_cast<std::ptrdiff_t>(from),
               n.words.begin() + static_cast<std::ptrdiff_t>(to), 0);
     n.used -= to - from;
     bytes_ -= slot_bytes * (to - from);
-    if (!grouped_[level]) {
+    if (!shape_.grouped(level)) {
       entries_[shift_of(level)] -= to - from;
       return;
     }
@@ -376,7 +345,7 @@ class page_table {
     unsigned level = height_ - 1;
     while ((n->words[slot_at(v, level)] & table_word::present) == 0)
       n = below(n->words[slot_at(v, level--)]);
-    if (!grouped_[level]) return std::uint64_t{1} << shift_of(level);
+    if (!shape_.grouped(level)) return shape_.slot_bytes(level);
     std::size_t first = slot_at(v, level);
     std::size_t beyond_last = first + 1;
     while (n->continued(first)) --first;
@@ -388,45 +357,22 @@ class page_table {
     const table_word word = place_of(e.first);
     const table_word last = place_of(e.last);
     const std::uint64_t keep = word.bits & ~(table_word::starts | table_word::ends);
-    const std::size_t needed = nodes_to_divide(e, b);
-    if (!reserve(needed)) return outcome::no_memory;
-    keep_ = std::max(keep_, needed + levels);
+    const std::uint64_t to = word.where().value;
+    const std::size_t nodes = shape_.nodes_to_write({e.first, b - 1}, to) +
+                              shape_.nodes_to_write({b, e.last}, to + (b - e.first));
+    if (!reserve(nodes)) return end_reserve(), outcome::no_memory;
     erase(e, nullptr, [](run) {});
     write({e.first, b - 1}, table_word{keep}, (word.bits & table_word::starts) | table_word::ends);
     write({b, e.last}, table_word{keep + (b - e.first)},
           table_word::starts | (last.bits & table_word::ends));
-    keep_ = spare_nodes::usual;
+    end_reserve();
     return outcome::done;
   }
   table_word place_of(iova v) const noexcept { return find(v)->get(); }
 
-  // An upper bound: both parts, written as write() will, and what each write() keeps in reserve.
-  std::size_t nodes_to_divide(iova_range e, iova b) const noexcept {
-    std::size_t count = 2 * most_to_descend;
-    const std::uint64_t to = place_of(e.first).where().value;
-    for (const iova_range part : {iova_range{e.first, b - 1}, iova_range{b, e.last}}) {
-      std::uint64_t at = part.first.value;
-      std::uint64_t left = part.length_minus_one();
-      for (;;) {
-        std::uint64_t size = 0;
-        const std::uint64_t span = choose(at, to + (at - e.first.value), left, size);
-        for (unsigned level = level_of(size); shift_of(level + 1) < 64; ++level) {
-          const std::uint64_t nodes =
-              ((at + (span - 1)) >> shift_of(level + 1)) - (at >> shift_of(level + 1)) + 1;
-          count += static_cast<std::size_t>(nodes);
-          if ((std::uint64_t{1} << shift_of(level + 1)) > e.length_minus_one()) break;
-        }
-        if (span - 1 == left) break;
-        at += span;
-        left -= span;
-      }
-    }
-    return count;
-  }
-
   template <class F>
   bool visit(const node& n, unsigned level, std::uint64_t first, std::uint64_t last, F& f) const {
-    const std::uint64_t slot_bytes = std::uint64_t{1} << shift_of(level);
+    const std::uint64_t slot_bytes = shape_.slot_bytes(level);
     std::size_t slot = slot_at(first, level);
     const std::size_t end = slot_at(last, level);
     for (std::uint64_t at = first; slot <= end; ++slot) {
@@ -457,10 +403,10 @@ class page_table {
         if (!fault.empty()) return fault;
         continue;
       }
-      sum += std::uint64_t{1} << shift_of(level);
+      sum += shape_.slot_bytes(level);
       if (n.continued(i)) {
         constexpr std::uint64_t edges = table_word::starts | table_word::ends;
-        const std::uint64_t before = n.words[i - 1] + (std::uint64_t{1} << shift_of(level));
+        const std::uint64_t before = n.words[i - 1] + shape_.slot_bytes(level);
         if (((before ^ word) & ~edges) != 0) return "3: a group of entries";
         continue;
       }
@@ -468,7 +414,7 @@ class page_table {
       while (i + words < width && n.continued(i + words)) ++words;
       const unsigned size_lg2 = shift_of(level) + static_cast<unsigned>(std::bit_width(words)) - 1;
       if (!is_power_of_two(words) || i % words != 0 ||
-          !sizes_.contains(std::uint64_t{1} << size_lg2))
+          !shape_.sizes().contains(std::uint64_t{1} << size_lg2))
         return "3: a group of entries";
       ++counted[size_lg2];
     }
@@ -484,13 +430,11 @@ class page_table {
     delete n;
   }
 
-  page_size_set sizes_;
-  unsigned granule_lg2_;
+  table_geometry shape_;
   unsigned height_ = 0;
   node* root_ = nullptr;
   spare_nodes spares_;
   std::size_t keep_ = spare_nodes::usual;
-  std::array<bool, levels + 1> grouped_{};
   std::array<std::uint64_t, 64> entries_{};
   std::uint64_t bytes_ = 0;
 };
