@@ -1,8 +1,7 @@
 // iopt/core/fill.hpp - pages into domains, and out again.
 //
-// Filling takes each frame from the cheapest holder: the stored frames, a domain that holds the
-// page, the origin; and maps it in a domain, a batch of runs at a time. Unfilling takes entries out
-// and gives back the pages that nobody else holds, in this order, batch by batch:
+// Filling maps frames in every domain, a batch of runs at a time. Unfilling takes entries out and
+// gives back the pages that nobody else holds, in this order, batch by batch:
 //
 //   unmap every domain -> flush -> wait for readers -> unpin -> uncharge
 //
@@ -11,7 +10,8 @@
 //
 // Requires throughout: the mutex of the pages is held.
 //
-// Layer: core. Includes: base, containers, core/domain_calls.hpp, core/pages.hpp.
+// Layer: core. Includes: base, containers, core/domain_calls.hpp, core/page_frames.hpp,
+// core/pages.hpp.
 #pragma once
 
 #include <cstdint>
@@ -24,28 +24,30 @@
 #include "iopt/containers/double_span.hpp"
 #include "iopt/containers/run_batch.hpp"
 #include "iopt/core/domain_calls.hpp"
+#include "iopt/core/page_frames.hpp"
 #include "iopt/core/pages.hpp"
 
 namespace iopt::detail {
 
-/// How many runs a fill gathers before it goes to the domains: 64 KiB of them.
-inline constexpr std::size_t fill_batch_runs = 4096;
-
 /// page_transfer: the moves between one pages object and the domains of one table.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-class page_transfer {
+class page_transfer : public page_frames<Pinner, Domain, Traits> {
+  using frames = page_frames<Pinner, Domain, Traits>;
+  using frames::any_unheld, frames::release_stored_holes, frames::settle;
+  using frames::batch_size, frames::page_count, frames::granule, frames::pages_;
+  using frames::take, frames::store_missing, frames::give_back, frames::unpin,
+      frames::unpin_but_keep;
+  using typename frames::batch_type;
+
  public:
-  using pages_type = pages<Pinner, Domain, Traits>;
-  using area_type = area<Pinner, Domain, Traits>;
+  using frames::must_store;
+  using typename frames::area_type;
+  using typename frames::pages_type;
   using attachment_type = attachment<Domain, Traits>;
   using attachment_list = std::span<attachment_type* const>;
-  using batch_type = run_batch<typename Traits::memory>;
-
-  /// Whether a page that a domain holds must be in `stored` as well.
-  static constexpr bool must_store = unreadable_domain<Domain>;
 
   page_transfer(pages_type& p, typename Traits::readers& readers, bool large_pages) noexcept
-      : pages_(p), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
+      : frames(p), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
 
   /// Fills `a` into the domains, and makes it a holder if it was none.
   /// Errors: those of the pinner (with the byte of the area) and of the domains (with the number of
@@ -103,19 +105,7 @@ class page_transfer {
     attachment_type& last = *std::exchange(a.storage, nullptr);
     return empty(a, a.range, domains, last, true);
   }
-  void finish_unfill(area_type& a) noexcept {
-    settle(release_stored_holes(a.range));
-  }
-
-  /// Gives back what is stored of `part` and nobody holds.
-  void release_unheld(page_range part) noexcept { settle(release_stored_holes(part)); }
-
-  /// Forgets what is stored of `part`, where a domain can be asked for it.
-  void forget_stored(page_range part) noexcept {
-    if (must_store) return;
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
-      if (walk.owner() == span_owner::second) forget(walk.range());
-  }
+  void finish_unfill(area_type& a) noexcept { settle(release_stored_holes(a.range)); }
 
   static void flush(attachment_list domains) noexcept {
     if constexpr (flushing_domain<Domain>) {
@@ -129,96 +119,7 @@ class page_transfer {
   /// Takes `a` out of one domain while others go on holding it. The caller flushes.
   bool leave(area_type& a, attachment_type& from) noexcept { return unmap(from, a.where); }
 
-  /// Makes `stored` hold all of `part`, pinning what nobody held.
-  /// Errors: as fill(). On error nothing is pinned that was not.
-  result<void> store(page_range part) {
-    std::uint64_t added = 0;
-    batch_type batch(pages_.from->memory, batch_size(part));
-    page_index at = part.first;
-    while (at <= part.last) {
-      const std::optional<page_range> there = pages_.stored.first_stored({at, part.last});
-      if (there && there->first == at) {
-        at = there->last + 1;
-        continue;
-      }
-      const page_range missing{at, there ? there->first - 1 : part.last};
-      batch.clear();
-      result<void> got = take(missing, batch.list(), added);
-      if (got) got = pages_.stored.store(at, batch.view());
-      if (!got) {
-        give_back(missing.first, batch);
-        if (at > part.first) release_stored_holes({part.first, at - 1});
-        return got;
-      }
-      at += page_count(batch.bytes());
-    }
-    if (const result<void> charged = pages_.from->charge(added); !charged) {
-      release_stored_holes(part);
-      return charged;
-    }
-    pages_.pinned += added;
-    return {};
-  }
-
-  /// After a pin of `part` went: gives back what nobody else holds, and forgets what a domain can
-  /// be asked for.
-  void unstore(page_range part) noexcept {
-    std::uint64_t gone = 0;
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
-      if (walk.owner() == span_owner::none) gone += unpin_stored(walk.range());
-    settle(gone);
-    forget_stored(part);
-  }
-
-  /// Appends the frames of `part`, which is held, from its beginning on, until done or full.
-  /// Returns the pages appended.
-  std::uint64_t read_held(page_range part, run_list& out) const {
-    page_index at = part.first;
-    while (at <= part.last) {
-      std::uint64_t got = pages_.stored.read({at, part.last}, out);
-      if (got == 0 && !out.full()) got = read_domain({at, part.last}, out);
-      if (got == 0) break;
-      at += got;
-    }
-    return at - part.first;
-  }
-
  private:
-  static std::uint64_t page_count(std::uint64_t bytes) noexcept {
-    return bytes / Traits::page_bytes;
-  }
-  static std::size_t batch_size(page_range part) noexcept {
-    const std::uint64_t more = part.length_minus_one();
-    return more < fill_batch_runs ? static_cast<std::size_t>(more + 1) : fill_batch_runs;
-  }
-
-  /// Appends frames of `part`, held or pinned now, from its beginning on, until done or full;
-  /// counts in `added` the pages pinned. Takes at least one page. On error `out` has what was taken
-  /// before.
-  result<void> take(page_range part, run_list& out, std::uint64_t& added) {
-    if (!pages_.is_pinnable()) return pages_.from->take(pages_.at_origin(part), access::none, out);
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid() && !out.full();
-         walk.next()) {
-      page_range rest = walk.range();
-      const bool held = walk.owner() != span_owner::none;
-      while (!out.full()) {
-        const std::uint64_t before = out.bytes();
-        if (held) {
-          if (read_held(rest, out) == 0) return fail(errc::bad_address);
-        } else if (const result<void> r =
-                       pages_.from->take(pages_.at_origin(rest), pages_.pin_rights(), out);
-                   !r) {
-          return fail({r.error().code, error_place::request_byte, rest.first.value});
-        }
-        const std::uint64_t got = page_count(out.bytes() - before);
-        if (!held) added += got;
-        if (got > rest.length_minus_one()) break;
-        rest.first += got;
-      }
-    }
-    return {};
-  }
-
   result<void> fill_batch(area_type& a, attachment_list domains, page_range rest, batch_type& batch,
                           std::uint64_t& added) {
     if (const result<void> taken = take(rest, batch.list(), added); !taken) {
@@ -259,35 +160,6 @@ class page_transfer {
     return at == a.range.first ? 0 : at.value * Traits::page_bytes - a.start_byte;
   }
 
-  /// Stores what of the batch is not stored yet.
-  result<void> store_missing(page_range part, const batch_type& batch) {
-    page_index at = part.first;
-    while (at <= part.last) {
-      const std::optional<page_range> there = pages_.stored.first_stored({at, part.last});
-      const page_index end = there ? there->first : part.last + 1;
-      result<void> kept{};
-      page_index next = at;
-      if (end > at) {
-        for_each_slice(batch.view(), (at - part.first) * Traits::page_bytes,
-                       (end - at) * Traits::page_bytes, [&](run r) {
-                         if (kept) kept = pages_.stored.store(next, r);
-                         if (kept) next += page_count(r.length_bytes);
-                       });
-      }
-      if (!kept) {
-        forget_unheld({part.first, next == part.first ? next : next - 1}, next != part.first);
-        return kept;
-      }
-      at = there ? there->last + 1 : end;
-    }
-    return {};
-  }
-  void forget_unheld(page_range part, bool any) noexcept {
-    if (!any) return;
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
-      if (walk.owner() == span_owner::none) pages_.stored.erase(walk.range());
-  }
-
   result<void> map(attachment_type& to, iova_range where, const area_type& a, page_range part,
                    const batch_type& batch) {
     exclusive_lock guard(to.mutex);
@@ -322,101 +194,6 @@ class page_transfer {
     return complete;
   }
 
-  /// Gives back the pages of a batch, which begins at `first`, that nobody holds.
-  std::uint64_t give_back(page_index first, const batch_type& batch) noexcept {
-    if (batch.empty()) return 0;
-    const page_range part = page_range::sized(first, page_count(batch.bytes()));
-    std::uint64_t gone = 0;
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next()) {
-      if (walk.owner() != span_owner::none) continue;
-      const page_range span = walk.range();
-      for_each_slice(batch.view(), (span.first - first) * Traits::page_bytes,
-                     span.length() * Traits::page_bytes, [&](run r) { gone += unpin(r); });
-      pages_.stored.erase(span);
-    }
-    return gone;
-  }
-
-  /// The same for pages that are all in `stored`.
-  std::uint64_t unpin_stored(page_range part) noexcept {
-    std::uint64_t gone = 0;
-    run place[16];
-    for (page_index at = part.first; at <= part.last;) {
-      const std::optional<page_range> there = pages_.stored.first_stored({at, part.last});
-      if (!there) break;
-      run_list some{place};
-      const std::uint64_t got = pages_.stored.read(*there, some);
-      for (const run& r : some) gone += unpin(r);
-      at = there->first + got;
-    }
-    pages_.stored.erase(part);
-    return gone;
-  }
-
-  std::uint64_t unpin(run r) noexcept {
-    if (!pages_.is_pinnable() || pages_.lost || r.type() != memory_type::cached) return 0;
-    pages_.from->is.pinner->unpin(r, pages_.writable);
-    return page_count(r.length_bytes);
-  }
-
-  void settle(std::uint64_t gone) noexcept {
-    pages_.pinned -= gone;
-    pages_.from->uncharge(gone);
-  }
-
-  /// Drops from `stored` what a domain can be asked for, where that needs no split. It does not tell
-  /// the kind of memory.
-  void forget(page_range part) noexcept {
-    const bool inside =
-        part.first.value != 0 && pages_.stored.contains({part.first - 1, part.last + 1});
-    if (inside) return;
-    bool cached = true;
-    pages_.stored.for_each(
-        part, [&](page_range, run r) { cached = cached && r.type() != memory_type::reserved; });
-    if (cached) pages_.stored.erase(part);
-  }
-
-  std::uint64_t read_domain(page_range part, run_list& out) const {
-    if constexpr (must_store) return 0;
-    const area_type* h = pages_.holders.first_overlap({part.first, part.first});
-    if (h == nullptr) return 0;
-    page_index last = std::min(part.last, h->range.last);
-    // Only as far as `stored` does not know better: an access may have stored what follows.
-    if (const auto there = pages_.stored.first_stored({part.first, last})) last = there->first - 1;
-    exclusive_lock guard(h->storage->mutex);
-    return read_shown(*h, {part.first, last}, out);
-  }
-
-  /// Appends the frames of whole pages that a filled area shows.
-  std::uint64_t read_shown(const area_type& h, page_range part, run_list& out) const {
-    const Domain& d = *h.storage->domain;
-    page_index at = part.first;
-    while (at <= part.last) {
-      const iova_range one = h.shown({at, at});
-      if (one.length_minus_one() + 1 == Traits::page_bytes) {
-        page_index last = part.last;
-        if (const iova_range end = h.shown({last, last});
-            last > at && end.length_minus_one() + 1 != Traits::page_bytes)
-          last -= 1;
-        const std::uint64_t want = last - at + 1;
-        const std::uint64_t got = page_count(read_runs(d, h.shown({at, last}), granule(d), out));
-        at += got;
-        if (got != want) break;
-      } else {  // part of a page at an end of the area: the frame is where the byte is
-        const std::optional<physical> byte = d.translate(one.first);
-        if (!byte ||
-            !out.append(run({align_down(byte->value, Traits::page_bytes)}, Traits::page_bytes)))
-          break;
-        at += 1;
-      }
-    }
-    return at - part.first;
-  }
-
-  static std::uint64_t granule(const Domain& d) noexcept {
-    return std::min(d.page_sizes().smallest(), Traits::page_bytes);
-  }
-
   void undo_fill(area_type& a, attachment_list domains, page_index end) noexcept {
     if (end == a.range.first) return;
     const page_range part{a.range.first, end - 1};
@@ -447,19 +224,6 @@ class page_transfer {
     return complete;
   }
 
-  bool any_unheld(page_range part) const noexcept {
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
-      if (walk.owner() == span_owner::none) return true;
-    return false;
-  }
-
-  std::uint64_t release_stored_holes(page_range part) noexcept {
-    std::uint64_t gone = 0;
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
-      if (walk.owner() == span_owner::none) gone += unpin_stored(walk.range());
-    return gone;
-  }
-
   /// The domain is asked what it held, a batch at a time.
   std::uint64_t empty_by_runs(area_type& a, page_range part, attachment_type& last,
                               bool& complete) noexcept {
@@ -486,6 +250,8 @@ class page_transfer {
       if (bytes > all.last - at) break;
       at += bytes;
     }
+    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
+      if (walk.owner() == span_owner::none) pages_.stored.erase(walk.range());
     return gone;
   }
 
@@ -516,7 +282,7 @@ class page_transfer {
               gone += unpin(run({frame + (span.first - first_page) * Traits::page_bytes},
                                 (end - span.first) * Traits::page_bytes, r.type()));
             if (!there) break;
-            gone += unpin_stored(*there);
+            gone += unpin_but_keep(*there);
             if (there->last == span.last) break;
             span.first = there->last + 1;
           }
@@ -527,7 +293,6 @@ class page_transfer {
     return gone;
   }
 
-  pages_type& pages_;
   typename Traits::readers& readers_;
   std::uint64_t page_by_page_;  // 0: large entries are welcome
 };
