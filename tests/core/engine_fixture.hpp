@@ -116,7 +116,7 @@ void must(const result<T>& r) {
 /// What shows of one area. Pages are named by the order in which they are met.
 struct area_picture {
   iova_range where{};
-  access rights{};
+  access_rights rights{};
   area_state state{};
   origin_kind kind{};
   user_address from{};

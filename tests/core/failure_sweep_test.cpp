@@ -16,7 +16,7 @@
 namespace iopt::test {
 namespace {
 
-constexpr access rw = access::read_write;
+constexpr access_rights rw = access_rights::read_write;
 
 /// A world, and what some scenarios need beside it.
 template <class Kind>
@@ -30,7 +30,8 @@ struct stage : world<Kind> {
     if (!access_user.is_attached()) must(access_user.attach(this->table(table)));
     return access_user;
   }
-  result<void> pin(std::uint64_t first, std::uint64_t count, access want = access::read) {
+  result<void> pin(std::uint64_t first, std::uint64_t count,
+                   access_rights want = access_rights::read) {
     const iova_range r = base::pages_at(first, count);
     const result<void> done = user().pin(r, want, [](run) {});
     if (done) pins.push_back(r);
@@ -120,8 +121,8 @@ std::vector<scenario<Kind>> scenarios() {
   add(
       "map of a file", [](S& s) { two_domains(s), s.add_file(16); },
       [](S& s) {
-        return plainly(
-            s.table().map(s.table().file_memory(s.files[0], s.page), 5 * s.page, access::read));
+        return plainly(s.table().map(s.table().file_memory(s.files[0], s.page), 5 * s.page,
+                                     access_rights::read));
       });
   add(
       "map of device memory",
@@ -135,7 +136,7 @@ std::vector<scenario<Kind>> scenarios() {
         auto& t = s.table();
         typename S::table_type::map_request list[] = {
             {t.user_memory(s.at(16)), 3 * s.page, rw, s.io(100)},
-            {t.file_memory(s.files[0], 0), 4 * s.page, access::read},
+            {t.file_memory(s.files[0], 0), 4 * s.page, access_rights::read},
             {t.user_memory(s.owner(1), s.at(1)), 5 * s.page, rw}};
         return t.map_all(list);
       });
@@ -148,7 +149,9 @@ std::vector<scenario<Kind>> scenarios() {
         s.attach_domain(1);
         s.attach_domain(1);
       },
-      [](S& s) { return plainly(s.table(1).copy(s.table(0), s.pages_at(33, 12), access::read)); });
+      [](S& s) {
+        return plainly(s.table(1).copy(s.table(0), s.pages_at(33, 12), access_rights::read));
+      });
   add(
       "copy from a table with a domain",
       [](S& s) {
@@ -208,19 +211,20 @@ std::vector<scenario<Kind>> scenarios() {
       true);
   add(
       "protect a part", some_in_two<Kind>,
-      [](S& s) { return s.table().protect(s.pages_at(34, 12), access::read); },
+      [](S& s) { return s.table().protect(s.pages_at(34, 12), access_rights::read); },
       can_split && S::can_protect);
   add(
       "protect whole areas", some_in_two<Kind>,
-      [](S& s) { return s.table().protect(s.pages_at(32, 16), access::read); }, S::can_protect);
+      [](S& s) { return s.table().protect(s.pages_at(32, 16), access_rights::read); },
+      S::can_protect);
   add(
       "protect without a domain", [](S& s) { map_some(s); },
-      [](S& s) { return s.table().protect(s.pages_at(34, 12), access::read); });
+      [](S& s) { return s.table().protect(s.pages_at(34, 12), access_rights::read); });
   add(
       "remap a part", some_in_two<Kind>,
       [](S& s) {
         return s.table().remap(s.pages_at(34, 12), s.table().user_memory(s.owner(1), s.at(30)),
-                               access::read);
+                               access_rights::read);
       },
       can_split && S::can_replace);
   add(
@@ -232,7 +236,7 @@ std::vector<scenario<Kind>> scenarios() {
       [](S& s) {
         return s.table().remap(s.pages_at(34, 12), s.table().user_memory(s.at(30)), rw);
       });
-  constexpr auto pin = [](S& s) { return s.pin(34, 12, access::write); };
+  constexpr auto pin = [](S& s) { return s.pin(34, 12, access_rights::write); };
   add("pin", [](S& s) { map_some(s), s.user(); }, pin);
   add("pin what a domain holds", [](S& s) { some_in_two(s), s.user(); }, pin);
   add(

@@ -96,11 +96,11 @@ class access_object {
   /// Cost     O(log n) an area, and what is pinned now; O(1) where the same range is pinned
   /// already.
   template <class Frames>
-  result<void> pin(iova_range range, access want, Frames frames) {
+  result<void> pin(iova_range range, access_rights want, Frames frames) {
     if (!pins_pages_) return fail(errc::invalid_argument);
     if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
     table_type& t = *table_;
-    shared_lock guard(t.areas_lock_);
+    detail::shared_lock guard(t.areas_lock_);
     iova next = range.first;
     auto c = t.areas_.find(next);
     const auto first = c;
@@ -133,7 +133,7 @@ class access_object {
     table_type* const t = table_ != nullptr ? table_ : unpin_from_;
     IOPT_ASSERT(t != nullptr);
     if (t == nullptr) return;
-    shared_lock guard(t->areas_lock_);
+    detail::shared_lock guard(t->areas_lock_);
     unpin_areas(*t, range);
   }
 
@@ -145,12 +145,12 @@ class access_object {
   result<void> read(iova at, std::span<std::byte> to)
     requires copying_pinner<Pinner>
   {
-    return copy<access::read>(at, to);
+    return copy<access_rights::read>(at, to);
   }
   result<void> write(iova at, std::span<const std::byte> from)
     requires copying_pinner<Pinner>
   {
-    return copy<access::write>(at, from);
+    return copy<access_rights::write>(at, from);
   }
 
  private:
@@ -161,22 +161,22 @@ class access_object {
   std::uint64_t alignment() const noexcept { return pins_pages_ ? Traits::page_bytes : 1; }
 
   result<void> may_join(const table_type& t) const {
-    shared_lock guard(t.areas_lock_);
+    detail::shared_lock guard(t.areas_lock_);
     return t.check_alignment(alignment());
   }
   result<void> join(table_type& t) {
-    exclusive_lock outer(t.accesses_lock_);
-    exclusive_lock stable(t.domains_lock_);
-    exclusive_lock guard(t.areas_lock_);
+    detail::exclusive_lock outer(t.accesses_lock_);
+    detail::exclusive_lock stable(t.domains_lock_);
+    detail::exclusive_lock guard(t.areas_lock_);
     if (const result<void> suits = t.check_alignment(alignment()); !suits) return suits;
     next_ = std::exchange(t.accesses_, this);
     t.update_alignment();
     return {};
   }
   void leave(table_type& t) noexcept {
-    exclusive_lock outer(t.accesses_lock_);
-    exclusive_lock stable(t.domains_lock_);
-    exclusive_lock guard(t.areas_lock_);
+    detail::exclusive_lock outer(t.accesses_lock_);
+    detail::exclusive_lock stable(t.domains_lock_);
+    detail::exclusive_lock guard(t.areas_lock_);
     access_object** link = &t.accesses_;
     while (*link != this) link = &(*link)->next_;
     *link = std::exchange(next_, nullptr);
@@ -184,48 +184,32 @@ class access_object {
   }
 
   /// What every use of an area asks first.
-  static result<void> may_use(const area_type& a, access want) {
+  static result<void> may_use(const area_type& a, access_rights want) {
     const auto refuse = [&](errc code) {
       return fail({code, error_place::area, a.where.first.value});
     };
     if (a.state == area_state::under_notification) return refuse(errc::invalid_argument);
     if (a.suspended) return refuse(errc::device_or_resource_busy);
     if (!allows(a.rights, want)) return refuse(errc::operation_not_permitted);
-    if (allows(want, access::write) && !a.source->writable)
+    if (allows(want, access_rights::write) && !a.source->writable)
       return refuse(errc::operation_not_permitted);
     if (!a.source->is_pinnable()) return refuse(errc::operation_not_supported);
     return {};
   }
 
-  result<void> pin_part(table_type& t, area_type& a, iova_range part, bool ends_here, access want) {
+  result<void> pin_part(table_type& t, area_type& a, iova_range part, bool ends_here,
+                        access_rights want) {
     if (a.state != area_state::under_notification &&
         (a.byte_of(part.first) % Traits::page_bytes != 0 ||
          (!ends_here && (a.byte_of(a.where.last) + 1) % Traits::page_bytes != 0)))
       return fail({errc::invalid_argument, error_place::area, a.where.first.value});
-    const access rights = allows(want, access::write) ? access::write : access::read;
+    const access_rights rights =
+        allows(want, access_rights::write) ? access_rights::write : access_rights::read;
     if (const result<void> ok = may_use(a, rights); !ok) return ok;
-    pages_type& p = *a.source;
-    const page_range indices{a.index_of(part.first), a.index_of(part.last)};
-    exclusive_lock guard(p.mutex);
-    if (pin_record* held = p.pins.find_exact(indices)) {
-      ++held->users;
-    } else {
-      pin_record* fresh = t.template create<pin_record>();
-      if (fresh == nullptr) return fail(errc::not_enough_memory);
-      result<void> done = p.stored.add_holder();
-      if (done) {
-        done = t.moves(p).store(indices);
-        if (!done) p.stored.drop_holder();
-      }
-      if (!done) {
-        t.destroy(fresh);
-        return done;
-      }
-      fresh->range = indices;
-      p.pins.insert(*fresh);
-    }
-    ++a.pin_calls;
-    return {};
+    detail::exclusive_lock guard(a.source->mutex);
+    const result<void> done = t.pin_pages(*a.source, a.indices_of(part));
+    if (done) ++a.pin_calls;
+    return done;
   }
 
   void unpin_areas(table_type& t, iova_range range) noexcept {
@@ -233,19 +217,11 @@ class access_object {
     for (auto c = t.areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
       area_type& a = *c.value();
       const iova last = std::min(a.where.last, range.last);
-      pages_type& p = *a.source;
-      const page_range indices{a.index_of(next), a.index_of(last)};
-      exclusive_lock guard(p.mutex);
-      pin_record* const held = p.pins.find_exact(indices);
-      IOPT_ASSERT(held != nullptr && a.pin_calls != 0);
-      if (held != nullptr && a.pin_calls != 0) {
+      detail::exclusive_lock guard(a.source->mutex);
+      IOPT_ASSERT(a.pin_calls != 0);
+      if (a.pin_calls != 0) {
         --a.pin_calls;
-        if (--held->users == 0) {
-          p.pins.erase(*held);
-          t.destroy(held);
-          t.moves(p).unstore(indices);
-          p.stored.drop_holder();
-        }
+        t.unpin_pages(*a.source, a.indices_of({next, last}));
       }
       if (last == range.last) return;
       next = last + 1;
@@ -255,7 +231,7 @@ class access_object {
   template <class Frames>
   static void tell(area_type& a, page_range indices, Frames& frames) {
     pages_type& p = *a.source;
-    exclusive_lock guard(p.mutex);
+    detail::exclusive_lock guard(p.mutex);
     run place[32];
     while (indices.first <= indices.last) {
       run_list some{place};
@@ -266,13 +242,13 @@ class access_object {
     }
   }
 
-  template <access Want, class Bytes>
+  template <access_rights Want, class Bytes>
   result<void> copy(iova at, Bytes bytes) {
     const result<iova_range> range = iova_range::from_length(at, bytes.size());
     if (!range) return fail(range.error());
     if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
     table_type& t = *table_;
-    shared_lock guard(t.areas_lock_);
+    detail::shared_lock guard(t.areas_lock_);
     iova next = at;
     for (auto c = t.areas_.find(next);; c.next()) {
       const std::uint64_t done = next - at;
@@ -289,7 +265,7 @@ class access_object {
   }
 
   /// Through the owner's eyes where the owner lives; else through the frames that are held.
-  template <access Want, class Bytes>
+  template <access_rights Want, class Bytes>
   static result<void> copy_part(table_type& t, area_type& a, iova at, Bytes bytes) {
     pages_type& p = *a.source;
     // Another table that shows the pages may change where they come from meanwhile.
@@ -299,7 +275,7 @@ class access_object {
     p.mutex.unlock();
     const std::uint64_t byte = a.byte_of(at);
     if (from.kind == origin_kind::user && from.pinner->reachable(from.owner)) {
-      if constexpr (Want == access::write) {
+      if constexpr (Want == access_rights::write) {
         return from.pinner->write(from.owner, {start + byte}, bytes);
       } else {
         return from.pinner->read(from.owner, {start + byte}, bytes);
@@ -312,9 +288,9 @@ class access_object {
     }
   }
 
-  template <access Want, class Bytes>
+  template <access_rights Want, class Bytes>
   static result<void> copy_frames(table_type& t, pages_type& p, std::uint64_t byte, Bytes bytes) {
-    exclusive_lock guard(p.mutex);
+    detail::exclusive_lock guard(p.mutex);
     while (!bytes.empty()) {
       const page_index index{byte / Traits::page_bytes};
       const std::uint64_t skip = byte % Traits::page_bytes;
@@ -328,13 +304,13 @@ class access_object {
       }
       const std::size_t step = std::min<std::size_t>(Traits::page_bytes - skip, bytes.size());
       const physical frame = one[0].first;
-      if constexpr (Want == access::write) {
+      if constexpr (Want == access_rights::write) {
         p.from->is.pinner->write_frame(frame + skip, bytes.first(step));
       } else {
         p.from->is.pinner->read_frame(frame + skip, bytes.first(step));
       }
       if (!held && one[0].type() == memory_type::cached)
-        p.from->is.pinner->unpin(one[0], Want == access::write);
+        p.from->is.pinner->unpin(one[0], Want == access_rights::write);
       bytes = bytes.subspan(step);
       byte += step;
     }
@@ -348,5 +324,40 @@ class access_object {
   table_type* unpin_from_ = nullptr;
   access_object* next_ = nullptr;
 };
+
+/// Makes pages stay pinned and stored until unpin_pages() of the same. Requires: their mutex.
+/// Errors: those of pinning; not_enough_memory. On error nothing is pinned.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::pin_pages(pages_type& p, page_range indices) {
+  if (pin_record* held = p.pins.find_exact(indices)) {
+    ++held->users;
+    return {};
+  }
+  pin_record* fresh = create<pin_record>();
+  if (fresh == nullptr) return fail(errc::not_enough_memory);
+  result<void> done = p.stored.add_holder();
+  if (done) {
+    done = moves(p).store(indices);
+    if (!done) p.stored.drop_holder();
+  }
+  if (!done) {
+    destroy(fresh);
+    return done;
+  }
+  fresh->range = indices;
+  p.pins.insert(*fresh);
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::unpin_pages(pages_type& p, page_range indices) noexcept {
+  pin_record* const held = p.pins.find_exact(indices);
+  IOPT_ASSERT(held != nullptr);
+  if (held == nullptr || --held->users != 0) return;
+  p.pins.erase(*held);
+  destroy(held);
+  moves(p).unstore(indices);
+  p.stored.drop_holder();
+}
 
 }  // namespace iopt

@@ -91,14 +91,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_ty
     if (a.state == area_state::in_flight && a.storage == nullptr) continue;
     result<void> filled{};
     {
-      exclusive_lock guard(a.source->mutex);
+      detail::exclusive_lock guard(a.source->mutex);
       filled = moves(*a.source).fill(a, list);
     }
     if (filled) continue;
     for (auto undo = areas_.begin(); undo.value() != &a; undo.next()) {
       area_type& b = *undo.value();
       if (b.storage == nullptr) continue;
-      exclusive_lock guard(b.source->mutex);
+      detail::exclusive_lock guard(b.source->mutex);
       if (b.storage == &to) {
         moves(*b.source).unfill(b, list);
       } else {
@@ -113,8 +113,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_ty
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
-  exclusive_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   if (find_attachment(domain) != nullptr) return fail(errc::file_exists);
   const std::uint64_t alignment = alignment_with(&domain);
   if (alignment > page_bytes) return fail(errc::invalid_argument);
@@ -139,8 +139,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
-  exclusive_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   attachment_type* const slot = find_attachment(domain);
   IOPT_ASSERT(slot != nullptr);
   if (slot == nullptr) return true;
@@ -152,7 +152,7 @@ bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
   bool complete = true;
   for (auto c = areas_.begin(); c.valid(); c.next()) {
     area_type& a = *c.value();
-    exclusive_lock inner(a.source->mutex);
+    detail::exclusive_lock inner(a.source->mutex);
     if (a.storage == nullptr) continue;
     if (was_last) {
       complete = moves(*a.source).begin_unfill(a, list) && complete;
@@ -165,7 +165,7 @@ bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
   readers_.wait();
   if (was_last) {
     for (auto c = areas_.begin(); c.valid(); c.next()) {
-      exclusive_lock inner(c.value()->source->mutex);
+      detail::exclusive_lock inner(c.value()->source->mutex);
       moves(*c.value()->source).finish_unfill(*c.value());
     }
   }
@@ -186,10 +186,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::replace(Domain& old, Domain& 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
   if constexpr (coherency_enforcing_domain<Domain>) {
-    shared_lock stable(domains_lock_);
+    detail::shared_lock stable(domains_lock_);
     bool all = true;
     for (attachment_type* d : domains()) {
-      exclusive_lock guard(d->mutex);
+      detail::exclusive_lock guard(d->mutex);
       all = d->domain->enforce_cache_coherency() && all;
     }
     return all;
@@ -200,8 +200,8 @@ bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::disable_large_pages() {
-  exclusive_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   if (!large_pages_) return {};
   if (domain_count_ != 0 && !areas_.empty()) return fail(errc::invalid_argument);
   if (const result<void> suits = check_alignment(page_bytes); !suits) return suits;
@@ -212,8 +212,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::disable_large_pages() {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::enable_large_pages() noexcept {
-  exclusive_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   large_pages_ = true;
   update_alignment();
 }
@@ -246,13 +246,13 @@ void io_pagetable<Pinner, Domain, Traits>::drop_reservations(const void* owner) 
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::reserve(iova_range range, const void* owner) {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   return add_reservation(range, owner);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::unreserve(const void* owner) noexcept {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   drop_reservations(owner);
 }
 
@@ -270,7 +270,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::allow(std::span<const iova_ra
       done = fail(errc::not_enough_memory);
     }
   }
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   for (std::size_t n = 0; n < ranges.size() && done; ++n)
     if (reserved_.first_overlap(ranges[n]) != nullptr)
       done = fail({errc::address_in_use, error_place::element, n});

@@ -28,12 +28,12 @@ result<void> io_pagetable<Pinner, Domain, Traits>::check_covered(iova_range rang
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, access rights) {
-  shared_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, access_rights rights) {
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   if (const result<void> covered = check_covered(range); !covered) return covered;
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
-    if (allows(rights, access::write) && !c.value()->source->writable)
+    if (allows(rights, access_rights::write) && !c.value()->source->writable)
       return fail({errc::operation_not_permitted, error_place::area, c.range().first.value});
   }
   cut_plan plan;
@@ -49,7 +49,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
         for (std::size_t n = 0; n < domain_count_; ++n) {
           result<void> done{};
           {
-            exclusive_lock inner(domains_[n]->mutex);
+            detail::exclusive_lock inner(domains_[n]->mutex);
             domains_[n]->stale = true;
             done = domains_[n]->domain->protect(part, rights);
           }
@@ -82,7 +82,7 @@ void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, co
       area_type& a = *c.value();
       const std::size_t told = &a == &stop ? refused : domain_count_;
       for (std::size_t n = 0; n < told && a.storage != nullptr; ++n) {
-        exclusive_lock inner(domains_[n]->mutex);
+        detail::exclusive_lock inner(domains_[n]->mutex);
         domains_[n]->stale = true;
         static_cast<void>(domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
       }
@@ -102,25 +102,35 @@ void io_pagetable<Pinner, Domain, Traits>::flush_all() noexcept {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::show_instead(iova_range where, pages_type& from,
                                                                 std::uint64_t start_byte,
-                                                                access rights,
+                                                                access_rights rights,
                                                                 attachment_type& in) {
   if constexpr (replacing_domain<Domain>) {
-    run place[64];
+    constexpr std::size_t most = 64;
+    run place[most];
     iova next = where.first;
     for (;;) {
       const std::uint64_t byte = start_byte + (next - where.first);
       const std::uint64_t end = start_byte + where.length_minus_one();
       run_list some{place};
-      const page_range wanted{{byte / page_bytes}, {end / page_bytes}};
-      from.stored.read(wanted, some);
+      page_range wanted{{byte / page_bytes}, {end / page_bytes}};
+      if (!large_pages_ && wanted.length() > most) wanted.last = wanted.first + (most - 1);
+      {
+        detail::exclusive_lock inner(from.mutex);
+        from.stored.read(wanted, some);
+      }
       const std::uint64_t skip = byte % page_bytes;
       const std::uint64_t bytes = std::min(some.bytes() - skip, end - byte + 1);
-      run trimmed[64];
-      run_list told{trimmed};
-      for_each_slice(some.view(), skip, bytes, [&](run r) { told.append(r); });
-      exclusive_lock guard(in.mutex);
+      run told[most];
+      std::size_t count = 0;
+      for_each_slice(some.view(), skip, bytes, [&](run r) {
+        // Without large pages each page is a range of its own, as where it is mapped.
+        const std::uint64_t step = large_pages_ ? r.length_bytes : page_bytes;
+        for (std::uint64_t done = 0; done < r.length_bytes; done += step)
+          told[count++] = r.slice(done, step);
+      });
+      detail::exclusive_lock guard(in.mutex);
       in.stale = true;
-      const result<void> done = in.domain->replace(next, told.view(), rights);
+      const result<void> done = in.domain->replace(next, std::span<const run>(told, count), rights);
       if (!done) return fail({done.error().code, error_place::domain, next - where.first});
       if (bytes > where.last - next) return {};
       next += bytes;
@@ -132,7 +142,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::show_instead(iova_range where
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::remap(iova_range range, const memory& what,
-                                                         access rights) {
+                                                         access_rights rights) {
   if (range == iova_range::whole()) return fail(errc::invalid_argument);
   const result<area_type*> made = create_area(what, range.length(), rights);
   if (!made) return fail(made.error());
@@ -145,8 +155,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap(iova_range range, const
 /// Puts `fresh`, at no IOVA yet, in the place of the areas of the range.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, area_type& fresh) {
-  shared_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   if (const result<void> covered = check_covered(range); !covered) return covered;
   if (!range.is_aligned(alignment_) || fresh.page_offset() % alignment_ != 0)
     return fail(errc::invalid_argument);
@@ -161,17 +171,18 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   fresh.show(range, fresh.start_byte);
   pages_type& p = *fresh.source;
   // The frames of both, old and new, are stored before any domain hears of the change: then it can
-  // be taken back, and the old pages can be given back, without asking anybody.
+  // be taken back, and the old pages can be given back, without asking anybody. The old ones are
+  // pinned as an access would, so that they stay stored whatever other tables do with them.
+  std::size_t pinned = 0;  // areas
   result<void> done = areas_.reserve(plan.count + 1);
   if (done && domain_count_ != 0) {
     done = moves(p).store(fresh.range);
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
       area_type& a = *c.value();
-      const iova_range part = *a.where.intersection(range);
-      exclusive_lock inner(a.source->mutex);
-      if (a.storage != nullptr)
-        done = moves(*a.source).store({a.index_of(part.first), a.index_of(part.last)});
+      detail::exclusive_lock inner(a.source->mutex);
+      done = pin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
+      if (done) ++pinned;
     }
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
@@ -184,6 +195,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
     }
   }
   if (!done) {
+    for (auto c = areas_.find(range.first); pinned != 0; c.next(), --pinned) {
+      area_type& a = *c.value();
+      detail::exclusive_lock inner(a.source->mutex);
+      unpin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
+    }
     if (domain_count_ != 0) moves(p).release_unheld(fresh.range);
     abandon(plan);
     return done;
@@ -194,11 +210,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;) {
     area_type& a = *c.value();
     {
-      exclusive_lock inner(a.source->mutex);
+      detail::exclusive_lock inner(a.source->mutex);
       if (a.storage != nullptr) {
         a.source->holders.erase(a);
         a.storage = nullptr;
-        moves(*a.source).finish_unfill(a);
+        unpin_pages(*a.source, a.range);
       }
     }
     unindex(a);
@@ -237,7 +253,7 @@ void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, cons
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::suspend_access(iova_range range) {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   bool any = false;
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
     if (!range.contains(c.range()))
@@ -257,7 +273,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
                                                                  const memory& what) {
   const result<origin_type*> to = intern(what.of);
   if (!to) return fail(to.error());
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   const auto c = areas_.first_overlap(range);
   result<void> done{};
   if (!c.valid()) {
@@ -271,7 +287,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
   if (done) {
     area_type& a = *c.value();
     pages_type& p = *a.source;
-    exclusive_lock inner(p.mutex);
+    detail::exclusive_lock inner(p.mutex);
     const bool same_account =
         (*to)->is.owner == p.from->is.owner && (*to)->is.mode == p.from->is.mode;
     if (!same_account) done = (*to)->charge(p.pinned);
@@ -297,12 +313,12 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type& owner) {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   for (bool committing : {false, true}) {
     result<void> done{};
     for (auto c = areas_.begin(); done && c.valid(); c.next()) {
       pages_type& p = *c.value()->source;
-      exclusive_lock inner(p.mutex);
+      detail::exclusive_lock inner(p.mutex);
       const bool present = c.value()->state == area_state::present;
       if (committing) {
         if (p.next_from == nullptr) continue;
@@ -323,7 +339,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type
     if (done) continue;
     for (auto c = areas_.begin(); c.valid(); c.next()) {
       pages_type& p = *c.value()->source;
-      exclusive_lock inner(p.mutex);
+      detail::exclusive_lock inner(p.mutex);
       if (origin_type* to = std::exchange(p.next_from, nullptr)) {
         to->uncharge(p.pinned);
         to->release();
@@ -339,13 +355,13 @@ template <class Exporter>
 void io_pagetable<Pinner, Domain, Traits>::revoke(const Exporter& exporter) noexcept
   requires device_memory_pinner<Pinner>
 {
-  shared_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   for (auto c = areas_.begin(); c.valid(); c.next()) {
     area_type& a = *c.value();
     pages_type& p = *a.source;
     if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
-    exclusive_lock inner(p.mutex);
+    detail::exclusive_lock inner(p.mutex);
     if (!p.revoked) ++p.generation;
     p.revoked = true;
     moves(p).unfill(a, domains());
@@ -359,13 +375,13 @@ result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& expor
 {
   result<void> done{};
   {
-    shared_lock stable(domains_lock_);
-    exclusive_lock guard(areas_lock_);
+    detail::shared_lock stable(domains_lock_);
+    detail::exclusive_lock guard(areas_lock_);
     for (auto c = areas_.begin(); done && c.valid(); c.next()) {
       area_type& a = *c.value();
       pages_type& p = *a.source;
       if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
-      exclusive_lock inner(p.mutex);
+      detail::exclusive_lock inner(p.mutex);
       p.revoked = false;
       if (a.storage == nullptr && a.state != area_state::in_flight)
         done = moves(p).fill(a, domains());

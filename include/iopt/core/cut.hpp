@@ -42,11 +42,12 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   if (*found == nullptr) return {};
   area_type& a = **found;
   if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
-  area_type* right = create<area_type>(iova_range{last, last}, *a.source, std::uint64_t{0}, a.rights);
+  area_type* right =
+      create<area_type>(iova_range{last, last}, *a.source, std::uint64_t{0}, a.rights);
   if (right == nullptr) return fail(errc::not_enough_memory);
   result<void> ready{};
   {
-    exclusive_lock guard(a.source->mutex);
+    detail::exclusive_lock guard(a.source->mutex);
     ready = a.source->stored.add_holder();
     if (ready) ++a.source->references;
   }
@@ -59,7 +60,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   if constexpr (can_split) {
     if (a.storage != nullptr && large_pages_) {
       for (std::size_t n = 0; n < domain_count_; ++n) {
-        exclusive_lock guard(domains_[n]->mutex);
+        detail::exclusive_lock guard(domains_[n]->mutex);
         const result<void> done = domains_[n]->domain->split({a.where.first, last});
         if (!done)
           return fail({done.error().code, error_place::domain, last - a.where.first,
@@ -92,7 +93,7 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
       continue;
     }
     area_type& left = *c.value();
-    exclusive_lock guard(left.source->mutex);
+    detail::exclusive_lock guard(left.source->mutex);
     const bool held = left.storage != nullptr;
     if (held) left.source->holders.erase(left);
     const std::uint64_t right_start = left.byte_of(last + 1);
@@ -124,8 +125,8 @@ void io_pagetable<Pinner, Domain, Traits>::abandon(cut_plan& plan) noexcept {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::cut(iova last, cut_rule rule) {
-  shared_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   cut_plan plan;
   if (const result<void> ready = prepare_cut(last, rule, plan); !ready) {
     abandon(plan);

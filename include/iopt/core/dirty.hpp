@@ -12,11 +12,11 @@ namespace iopt {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::set_dirty_tracking(Domain& domain, bool on) {
   if constexpr (dirty_tracking_domain<Domain>) {
-    shared_lock stable(domains_lock_);
-    shared_lock guard(areas_lock_);
+    detail::shared_lock stable(domains_lock_);
+    detail::shared_lock guard(areas_lock_);
     attachment_type* const slot = find_attachment(domain);
     if (slot == nullptr) return fail(errc::no_such_file_or_directory);
-    exclusive_lock inner(slot->mutex);
+    detail::exclusive_lock inner(slot->mutex);
     if (const result<void> done = domain.set_dirty_tracking(on); !done) return done;
     slot->tracking = on;
     for (auto c = areas_.begin(); on && c.valid(); c.next()) {
@@ -35,11 +35,11 @@ template <class Record>
 result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, iova_range range,
                                                               dirty_read mode, Record record) {
   if constexpr (dirty_tracking_domain<Domain>) {
-    shared_lock stable(domains_lock_);
-    shared_lock guard(areas_lock_);
+    detail::shared_lock stable(domains_lock_);
+    detail::shared_lock guard(areas_lock_);
     attachment_type* const slot = find_attachment(domain);
     if (slot == nullptr) return fail(errc::no_such_file_or_directory);
-    exclusive_lock inner(slot->mutex);
+    detail::exclusive_lock inner(slot->mutex);
     if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
     iova next = range.first;
     for (auto c = areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
@@ -64,7 +64,7 @@ void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record
   if constexpr (dirty_tracking_domain<Domain>) {
     for (attachment_type* d : domains()) {
       if (a.storage == nullptr) continue;
-      exclusive_lock guard(d->mutex);
+      detail::exclusive_lock guard(d->mutex);
       if (!d->tracking) continue;
       static_cast<void>(d->domain->read_dirty(a.where, dirty_read::clear, record));
     }

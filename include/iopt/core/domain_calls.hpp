@@ -34,7 +34,7 @@ bool unmap_whole(D& d, iova_range r) noexcept {
 /// Maps one run as a range of its own, or, with a page size, page by page, each page its own range.
 /// On error nothing of it stays mapped; `done` is then how many bytes had gone well.
 template <iommu_domain D>
-result<void> map_run(D& d, iova at, run r, access rights, std::uint64_t page_bytes,
+result<void> map_run(D& d, iova at, run r, access_rights rights, std::uint64_t page_bytes,
                      std::uint64_t& done) {
   const attributes how{rights, r.type()};
   if (page_bytes == 0) {
@@ -58,7 +58,7 @@ result<void> map_run(D& d, iova at, run r, access rights, std::uint64_t page_byt
 /// Maps runs, one behind the other, from `at` on; page by page where page_bytes is not 0. On error
 /// none is mapped, and the error tells the offset, in bytes, of the run that failed.
 template <iommu_domain D>
-result<void> map_runs(D& d, iova at, std::span<const run> runs, access rights,
+result<void> map_runs(D& d, iova at, std::span<const run> runs, access_rights rights,
                       std::uint64_t page_bytes) {
   if constexpr (run_mapping_domain<D>) {
     if (page_bytes == 0) {

@@ -110,7 +110,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   static void flush(attachment_list domains) noexcept {
     if constexpr (flushing_domain<Domain>) {
       for (attachment_type* d : domains) {
-        exclusive_lock guard(d->mutex);
+        detail::exclusive_lock guard(d->mutex);
         if (std::exchange(d->stale, false)) d->domain->sync();
       }
     }
@@ -162,7 +162,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   result<void> map(attachment_type& to, iova_range where, const area_type& a, page_range part,
                    const batch_type& batch) {
-    exclusive_lock guard(to.mutex);
+    detail::exclusive_lock guard(to.mutex);
     if (to.poisoned) return fail({errc::io_error, error_place::domain, 0});
     const std::uint64_t bytes = where.length_minus_one() + 1;
     if (bytes == batch.bytes())
@@ -187,7 +187,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   /// Unmaps, and leaves it to the caller to flush. False: the domain came back short.
   bool unmap(attachment_type& from, iova_range where) noexcept {
-    exclusive_lock guard(from.mutex);
+    detail::exclusive_lock guard(from.mutex);
     from.stale = true;
     const bool complete = unmap_whole(*from.domain, where);
     if (!complete) from.poisoned = pages_.lost = true;
@@ -235,7 +235,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       batch.clear();
       std::uint64_t bytes;
       {
-        exclusive_lock guard(last.mutex);
+        detail::exclusive_lock guard(last.mutex);
         bytes = unmap_runs(*last.domain, {at, all.last}, granule(*last.domain), batch.list());
         detail::sync(*last.domain);
         last.stale = false;

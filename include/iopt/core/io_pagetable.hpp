@@ -42,7 +42,7 @@ enum class cut_rule : std::uint8_t {
 /// area_info: what there is to say of one mapping.
 struct area_info {
   iova_range where{};
-  access rights = access::none;
+  access_rights rights = access_rights::none;
   area_state state = area_state::present;
   origin_kind kind = origin_kind::user;
   user_address from{};             // what where.first shows: an address, or an offset
@@ -103,8 +103,8 @@ class io_pagetable {
   io_pagetable& operator=(io_pagetable&&) = delete;
   ~io_pagetable();
 
-  /// The account that memory is charged to where a map call does not say. At first `user`. To be set
-  /// before other threads map.
+  /// The account that memory is charged to where a map call does not say. At first `user`. To be
+  /// set before other threads map.
   void set_account_mode(account_mode mode) noexcept { mode_ = mode; }
   account_mode mode() const noexcept { return mode_; }
 
@@ -145,9 +145,9 @@ class io_pagetable {
   ///          of filling it: bad_address, not_enough_memory over the account's limit, any errno of
   ///          a domain.
   /// Cost     O(log n), and the fill.
-  result<iova> map(const memory& what, std::uint64_t length_bytes, access rights,
+  result<iova> map(const memory& what, std::uint64_t length_bytes, access_rights rights,
                    std::optional<iova> at = std::nullopt);
-  result<iova> map(user_address from, std::uint64_t length_bytes, access rights,
+  result<iova> map(user_address from, std::uint64_t length_bytes, access_rights rights,
                    std::optional<iova> at = std::nullopt) {
     return map(user_memory(from), length_bytes, rights, at);
   }
@@ -156,7 +156,7 @@ class io_pagetable {
   struct map_request {
     memory what;
     std::uint64_t length_bytes;
-    access rights;
+    access_rights rights;
     std::optional<iova> at = std::nullopt;  // nothing: of the table's choice
     iova mapped_at{};                       // on success, where it is
   };
@@ -165,11 +165,10 @@ class io_pagetable {
   result<void> map_all(std::span<map_request> requests);
 
   /// Shows [from] of another table (or this one) here too, sharing the pages: nothing is pinned or
-  /// charged twice. One area for each area, or part of one, in the source. Requires: both tables have
-  /// the same memory source.
-  /// Errors: no_such_file_or_directory where the source has a gap; operation_not_permitted where
-  /// write is asked of memory mapped without; else as map().
-  result<iova> copy(io_pagetable& source, iova_range from, access rights,
+  /// charged twice. One area for each area, or part of one, in the source. Requires: both tables
+  /// have the same memory source. Errors: no_such_file_or_directory where the source has a gap;
+  /// operation_not_permitted where write is asked of memory mapped without; else as map().
+  result<iova> copy(io_pagetable& source, iova_range from, access_rights rights,
                     std::optional<iova> at = std::nullopt);
 
   // --- Unmapping: core/unmap.hpp ---------------------------------------------------------------
@@ -216,11 +215,11 @@ class io_pagetable {
   /// Changes the rights of a live range, which must be whole areas, or is cut so.
   /// Errors: no_such_file_or_directory, a gap; operation_not_permitted, write is asked of memory
   /// mapped without; operation_not_supported, a domain cannot do it in place; as cut().
-  result<void> protect(iova_range range, access rights);
+  result<void> protect(iova_range range, access_rights rights);
 
   /// Shows other memory in a live range, with no moment at which a device faults.
   /// Errors: as map() and protect(). On error the old memory is still shown.
-  result<void> remap(iova_range range, const memory& what, access rights);
+  result<void> remap(iova_range range, const memory& what, access_rights rights);
 
   /// Software access to the range waits until resume_access(): read, write and pin answer
   /// device_or_resource_busy. Devices go on. Errors: no_such_file_or_directory, not whole areas;
@@ -262,11 +261,11 @@ class io_pagetable {
   /// Puts `next` in the place of `old`. On error `old` is still attached, and nothing changed.
   result<void> replace(Domain& old, Domain& next);
   std::size_t domain_count() const noexcept {
-    shared_lock guard(domains_lock_);
+    detail::shared_lock guard(domains_lock_);
     return domain_count_;
   }
   Domain& domain(std::size_t n) const noexcept {
-    shared_lock guard(domains_lock_);
+    detail::shared_lock guard(domains_lock_);
     return *domains_[n]->domain;
   }
 
@@ -279,7 +278,7 @@ class io_pagetable {
   result<void> disable_large_pages();
   void enable_large_pages() noexcept;
   bool large_pages() const noexcept {
-    shared_lock guard(areas_lock_);
+    detail::shared_lock guard(areas_lock_);
     return large_pages_;
   }
 
@@ -288,7 +287,7 @@ class io_pagetable {
 
   /// What IOVAs and lengths must be multiples of, in bytes: a power of two, at most page_bytes.
   std::uint64_t alignment() const noexcept {
-    shared_lock guard(areas_lock_);
+    detail::shared_lock guard(areas_lock_);
     return alignment_;
   }
 
@@ -325,7 +324,7 @@ class io_pagetable {
   // -----------------------------------------------------------------------------------------
 
   std::size_t area_count() const noexcept {
-    shared_lock guard(areas_lock_);
+    detail::shared_lock guard(areas_lock_);
     return areas_.size();
   }
   /// The area at an IOVA.
@@ -366,7 +365,8 @@ class io_pagetable {
   // core/map.hpp
   result<origin_type*> intern(const typename origin_type::key& key);
   result<origin_type*> intern_locked(const typename origin_type::key& key);
-  result<area_type*> create_area(const memory& what, std::uint64_t length_bytes, access rights);
+  result<area_type*> create_area(const memory& what, std::uint64_t length_bytes,
+                                 access_rights rights);
   result<iova> choose(user_address from, std::uint64_t length_bytes) const;
   result<iova> place(user_address from, std::uint64_t length_bytes, std::optional<iova> at) const;
   result<void> insert(area_type& a, iova at);
@@ -409,11 +409,15 @@ class io_pagetable {
   void commit(cut_plan& plan) noexcept;
   void abandon(cut_plan& plan) noexcept;
 
+  // core/access_object.hpp
+  result<void> pin_pages(pages_type& p, page_range indices);
+  void unpin_pages(pages_type& p, page_range indices) noexcept;
+
   // core/change.hpp
   result<void> check_covered(iova_range range) const;
   void give_back_rights(iova_range range, const area_type& stop, std::size_t refused) noexcept;
   result<void> show_instead(iova_range where, pages_type& from, std::uint64_t start_byte,
-                            access rights, attachment_type& in);
+                            access_rights rights, attachment_type& in);
   void show_old_again(iova_range range, const area_type& stop, std::size_t told) noexcept;
   result<void> remap_to(iova_range range, area_type& fresh);
 

@@ -13,7 +13,7 @@ namespace iopt {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) const {
   const pages_type& p = *a.source;
-  exclusive_lock guard(p.mutex);
+  detail::exclusive_lock guard(p.mutex);
   return {.where = a.where,
           .rights = a.rights,
           .state = a.state,
@@ -29,7 +29,7 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) con
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 std::optional<area_info> io_pagetable<Pinner, Domain, Traits>::find(iova at) const {
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   const auto c = areas_.find(at);
   if (!c.valid()) return std::nullopt;
   return describe(*c.value());
@@ -38,14 +38,14 @@ std::optional<area_info> io_pagetable<Pinner, Domain, Traits>::find(iova at) con
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class F>
 void io_pagetable<Pinner, Domain, Traits>::for_each_area(F f) const {
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   for (auto c = areas_.begin(); c.valid(); c.next()) f(describe(*c.value()));
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class F>
 void io_pagetable<Pinner, Domain, Traits>::for_each_usable(F f) const {
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   for (auto spans = reserved_.spans(iova_range::whole()); spans.valid(); spans.next())
     if (!spans.used()) f(spans.range());
 }
@@ -54,12 +54,12 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class F>
 void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner, user_range shown,
                                                          F f) const {
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   const auto tell = [&](const area_type& a) {
     user_range here{};
     {
       const pages_type& p = *a.source;
-      exclusive_lock inner(p.mutex);
+      detail::exclusive_lock inner(p.mutex);
       if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
       here = {{p.start + a.start_byte}, {p.start + a.start_byte + a.where.length_minus_one()}};
     }
@@ -77,7 +77,7 @@ void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   if (const std::string_view text = areas_.verify(); !text.empty()) return text;
   if (const std::string_view text = reserved_.verify(); !text.empty()) return text;
   if (const std::string_view text = allowed_.verify(); !text.empty()) return text;
@@ -88,7 +88,7 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
     const area_type& a = *c.value();
     const pages_type& p = *a.source;
-    exclusive_lock inner(p.mutex);
+    detail::exclusive_lock inner(p.mutex);
     if (a.where != c.range()) return "an area is where the map has it";
     if (!a.where.is_aligned(alignment_) || a.page_offset() % alignment_ != 0)
       return "areas are aligned";

@@ -49,7 +49,7 @@ io_pagetable<Pinner, Domain, Traits>::~io_pagetable() {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::intern(const typename origin_type::key& key)
     -> result<origin_type*> {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   return intern_locked(key);
 }
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -67,16 +67,17 @@ auto io_pagetable<Pinner, Domain, Traits>::intern_locked(const typename origin_t
 /// A new area with pages of its own, at no IOVA yet.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::create_area(const memory& what,
-                                                       std::uint64_t length_bytes, access rights)
-    -> result<area_type*> {
+                                                       std::uint64_t length_bytes,
+                                                       access_rights rights) -> result<area_type*> {
   if (length_bytes == 0 || length_bytes > top - page_bytes) return fail(errc::invalid_argument);
   if (!checked_add(what.from.value, length_bytes)) return fail(errc::value_too_large);
   const result<origin_type*> from = intern(what.of);
   if (!from) return fail(from.error());
   const std::uint64_t offset = what.from.value % page_bytes;
-  block_type* block = create<block_type>(
-      iova_range::sized({0}, length_bytes), **from, what.from.value - offset,
-      (offset + length_bytes - 1) / page_bytes + 1, allows(rights, access::write), offset, rights);
+  block_type* block =
+      create<block_type>(iova_range::sized({0}, length_bytes), **from, what.from.value - offset,
+                         (offset + length_bytes - 1) / page_bytes + 1,
+                         allows(rights, access_rights::write), offset, rights);
   if (block == nullptr) {
     (*from)->release();
     return fail(errc::not_enough_memory);
@@ -149,11 +150,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(area_type& a, iova at)
   // Rights and offset are checked after areas in the way, so these are looked for first.
   // A copy of several areas may come off the alignment behind one of odd length: Linux leaves that
   // to the domain, which answers the same.
-  const errc refused = allows(a.rights, access::write) && !a.source->writable
-                           ? errc::operation_not_permitted
-                       : a.page_offset() % alignment_ != 0 || !at.is_aligned(alignment_)
-                           ? errc::invalid_argument
-                           : errc{};
+  const errc refused =
+      allows(a.rights, access_rights::write) && !a.source->writable ? errc::operation_not_permitted
+      : a.page_offset() % alignment_ != 0 || !at.is_aligned(alignment_) ? errc::invalid_argument
+                                                                        : errc{};
   if (refused != errc{}) {
     if (const auto hit = areas_.first_overlap(a.where))
       return fail({errc::file_exists, error_place::area, hit.range().first.value});
@@ -187,7 +187,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::publish_all(area_type* chain,
                                                                std::optional<iova> at) {
   result<iova> where = fail(errc::invalid_argument);
   {
-    exclusive_lock guard(areas_lock_);
+    detail::exclusive_lock guard(areas_lock_);
     where = place(hint, length_bytes, at);
     if (where && chain->chain != nullptr) {  // areas in the way of any come before all else
       if (const auto hit = areas_.first_overlap(iova_range::sized(*where, length_bytes)))
@@ -222,19 +222,18 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::publish_all(area_type* chain,
 
 /// Fills areas in flight into every domain, then publishes them. On error none is filled.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain,
-                                                        std::uint64_t* failed) {
-  shared_lock stable(domains_lock_);
+result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain, std::uint64_t* failed) {
+  detail::shared_lock stable(domains_lock_);
   std::uint64_t element = 0;
   for (area_type* a = chain; a != nullptr; a = a->chain, ++element) {
     result<void> filled{};
     {
-      exclusive_lock guard(a->source->mutex);
+      detail::exclusive_lock guard(a->source->mutex);
       filled = moves(*a->source).fill(*a, domains());
     }
     if (filled) continue;
     for (area_type* undo = chain; undo != a; undo = undo->chain) {
-      exclusive_lock guard(undo->source->mutex);
+      detail::exclusive_lock guard(undo->source->mutex);
       moves(*undo->source).unfill(*undo, domains());
     }
     if (failed != nullptr) *failed = element;
@@ -246,7 +245,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain,
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::publish(area_type* chain) noexcept {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   while (chain != nullptr) {
     area_type& a = *std::exchange(chain, chain->chain);
     a.chain = nullptr;
@@ -257,7 +256,7 @@ void io_pagetable<Pinner, Domain, Traits>::publish(area_type* chain) noexcept {
 /// Forgets areas that hold an IOVA but are not filled.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::discard(area_type* chain) noexcept {
-  exclusive_lock guard(areas_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   while (chain != nullptr) {
     area_type& a = *std::exchange(chain, chain->chain);
     unindex(a);
@@ -268,7 +267,8 @@ void io_pagetable<Pinner, Domain, Traits>::discard(area_type* chain) noexcept {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::map(const memory& what,
-                                                       std::uint64_t length_bytes, access rights,
+                                                       std::uint64_t length_bytes,
+                                                       access_rights rights,
                                                        std::optional<iova> at) {
   const result<area_type*> made = create_area(what, length_bytes, rights);
   if (!made) return fail(made.error());
@@ -289,7 +289,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request
     }
     result<iova> where = fail(errc::invalid_argument);
     {
-      exclusive_lock guard(areas_lock_);
+      detail::exclusive_lock guard(areas_lock_);
       where = place(r.what.from, r.length_bytes, r.at);
       if (where) {
         if (const result<void> inserted = insert(**made, *where); !inserted)
@@ -317,13 +317,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, iova_range from,
-                                                        access rights, std::optional<iova> at) {
+                                                        access_rights rights,
+                                                        std::optional<iova> at) {
   area_type* chain = nullptr;
   area_type** end = &chain;
   user_address hint{0};
   result<void> outcome{};
   {
-    shared_lock guard(source.areas_lock_);
+    detail::shared_lock guard(source.areas_lock_);
     iova next = from.first;
     for (auto c = source.areas_.find(next);; c.next()) {
       if (!c.valid() || !c.range().contains(next) || c.value()->state == area_state::in_flight) {
@@ -337,7 +338,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, io
       const std::uint64_t byte = shown.byte_of(next);
       area_type* slice = create<area_type>(iova_range{{0}, {last - next}}, p, byte, rights);
       if (slice != nullptr) {
-        exclusive_lock inner(p.mutex);
+        detail::exclusive_lock inner(p.mutex);
         if (!p.stored.add_holder()) {
           destroy(slice);
           slice = nullptr;

@@ -108,7 +108,7 @@ struct origin {
   }
 
   /// Pins, or for device memory resolves, what is at `where`. As page_pinner::pin().
-  result<void> take(user_range where, access rights, run_list& out) {
+  result<void> take(user_range where, access_rights rights, run_list& out) {
     if constexpr (file_pinner<Pinner>) {
       if (is.kind == origin_kind::file) return is.pinner->pin_file(*is.file, where, rights, out);
     }

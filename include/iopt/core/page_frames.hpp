@@ -122,7 +122,8 @@ class page_frames {
   /// counts in `added` the pages pinned. Takes at least one page. On error `out` has what was taken
   /// before.
   result<void> take(page_range part, run_list& out, std::uint64_t& added) {
-    if (!pages_.is_pinnable()) return pages_.from->take(pages_.at_origin(part), access::none, out);
+    if (!pages_.is_pinnable())
+      return pages_.from->take(pages_.at_origin(part), access_rights::none, out);
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid() && !out.full();
          walk.next()) {
       page_range rest = walk.range();
@@ -248,7 +249,7 @@ class page_frames {
     page_index last = std::min(part.last, h->range.last);
     // Only as far as `stored` does not know better: an access may have stored what follows.
     if (const auto there = pages_.stored.first_stored({part.first, last})) last = there->first - 1;
-    exclusive_lock guard(h->storage->mutex);
+    detail::exclusive_lock guard(h->storage->mutex);
     return read_shown(*h, {part.first, last}, out);
   }
 

@@ -83,11 +83,12 @@ struct area : interval_node<page_index> {
   area* chain = nullptr;                          // links areas that one operation takes along
   [[no_unique_address]] view_type view{};
   typename Traits::template counter<std::uint32_t> pin_calls{0};
-  access rights;
+  access_rights rights;
   area_state state = area_state::in_flight;
   bool suspended = false;  // software access waits for a new origin
 
-  area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start, access r) noexcept
+  area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start,
+       access_rights r) noexcept
       : where(w), source(&p), start_byte(start), rights(r) {
     show(w, start);
   }
@@ -101,6 +102,9 @@ struct area : interval_node<page_index> {
 
   std::uint64_t byte_of(iova at) const noexcept { return start_byte + (at - where.first); }
   page_index index_of(iova at) const noexcept { return {byte_of(at) / Traits::page_bytes}; }
+  page_range indices_of(iova_range part) const noexcept {
+    return {index_of(part.first), index_of(part.last)};
+  }
   /// How far into its first page the area begins, in bytes.
   std::uint64_t page_offset() const noexcept { return start_byte % Traits::page_bytes; }
 
@@ -162,7 +166,9 @@ struct pages {
   }
 
   bool is_pinnable() const noexcept { return !device; }
-  access pin_rights() const noexcept { return writable ? access::read_write : access::read; }
+  access_rights pin_rights() const noexcept {
+    return writable ? access_rights::read_write : access_rights::read;
+  }
   user_range at_origin(page_range part) const noexcept {
     return user_range::sized({start + part.first.value * Traits::page_bytes},
                              part.length() * Traits::page_bytes);
@@ -185,7 +191,7 @@ struct mapping_block {
 
   mapping_block(iova_range where, origin<Pinner, Traits>& o, std::uint64_t first_byte,
                 std::uint64_t page_count, bool writable, std::uint64_t start_byte,
-                access rights) noexcept
+                access_rights rights) noexcept
       : contents(o, first_byte, page_count, writable) {
     new (&first) area_type(where, contents, start_byte, rights);
   }
@@ -208,7 +214,7 @@ template <class Pinner, class Domain, class Traits>
 void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
   using block = mapping_block<Pinner, Domain, Traits>;
   {
-    exclusive_lock guard(p.mutex);
+    detail::exclusive_lock guard(p.mutex);
     if (--p.references != 0) return p.stored.drop_holder();
   }
   IOPT_ASSERT(p.holders.empty() && p.pins.empty());

@@ -75,6 +75,8 @@ concept table_traits =
     };
 static_assert(table_traits<single_threaded>);
 
+namespace detail {
+
 /// Holds a mutex for a scope. (std::lock_guard, but free of <mutex> for builds without threads.)
 template <class Mutex>
 class exclusive_lock {
@@ -100,5 +102,7 @@ class shared_lock {
  private:
   Mutex& mutex_;
 };
+
+}  // namespace detail
 
 }  // namespace iopt

@@ -84,7 +84,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::would_unmap(iova first,
   const unmap_rules rules = rules_of(profile, level);
   const result<iova_range> range = unmap_request(rules, first, length_bytes);
   if (!range) return {.outcome = fail(range.error())};
-  shared_lock guard(areas_lock_);
+  detail::shared_lock guard(areas_lock_);
   return plan(*range, rules);
 }
 
@@ -98,8 +98,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::cut_for(iova_range range,
     return cut(range.first - 1, cut_rule::as_iommufd);
   }
   if (rules.bisect == bisect_rule::cut) {
-    shared_lock stable(domains_lock_);
-    exclusive_lock guard(areas_lock_);
+    detail::shared_lock stable(domains_lock_);
+    detail::exclusive_lock guard(areas_lock_);
     cut_plan plan;
     if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
     commit(plan);
@@ -111,8 +111,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::cut_for(iova_range range,
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::cut_for_all(std::span<const iova_range> ranges,
                                                                const unmap_rules& rules) {
-  shared_lock stable(domains_lock_);
-  exclusive_lock guard(areas_lock_);
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   const bool as_iommufd = rules.bisect == bisect_rule::cut_as_iommufd;
   const cut_rule how = as_iommufd ? cut_rule::as_iommufd : cut_rule::split;
   cut_plan cuts;
@@ -141,7 +141,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
   for (;;) {
     std::optional<iova_range> pinned;
     {
-      exclusive_lock guard(areas_lock_);
+      detail::exclusive_lock guard(areas_lock_);
       if (std::exchange(first_look, false)) report.outcome = check_ends(range, rules);
       while (report.outcome) {
         const auto c = areas_.first_overlap({cursor, range.last});
@@ -185,7 +185,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
 /// Tells every access object that an area goes. Called without locks.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
-  shared_lock guard(accesses_lock_);
+  detail::shared_lock guard(accesses_lock_);
   for (access_type* a = accesses_; a != nullptr; a = a->next_) a->on_unmap_(a->context_, gone);
 }
 
@@ -195,15 +195,15 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down(area_chain chain) noexcept 
   if (chain.first == nullptr) return true;
   bool complete = true;
   {
-    shared_lock stable(domains_lock_);
+    detail::shared_lock stable(domains_lock_);
     for (area_type* a = chain.first; a != nullptr; a = a->chain) {
-      exclusive_lock guard(a->source->mutex);
+      detail::exclusive_lock guard(a->source->mutex);
       complete = moves(*a->source).begin_unfill(*a, domains()) && complete;
     }
     transfer::flush(domains());
     readers_.wait();
     for (area_type* a = chain.first; a != nullptr; a = a->chain) {
-      exclusive_lock guard(a->source->mutex);
+      detail::exclusive_lock guard(a->source->mutex);
       moves(*a->source).finish_unfill(*a);
     }
   }
@@ -240,7 +240,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
   area_chain chain;
   unmap_report report = gather(*range, rules, chain);
   if constexpr (!std::is_same_v<Record, std::nullptr_t>) {
-    shared_lock stable(domains_lock_);
+    detail::shared_lock stable(domains_lock_);
     for (const area_type* a = chain.first; a != nullptr; a = a->chain) tell_dirty(*a, record);
   }
   const bool complete = take_down(chain);
