@@ -28,7 +28,8 @@ int main() {
   table_type table(pinner);
   command_ring ring;
   if (!ring.access.attach(table)) return 1;
-  if (!table.map({0x40000000}, 0x8000, iopt::access::read_write, iopt::iova{0x10000})) return 1;
+  if (!table.map({0x40000000}, 0x8000, iopt::access_rights::read_write, iopt::iova{0x10000}))
+    return 1;
 
   const auto bytes = std::as_bytes(std::span("doorbell"));
   std::array<std::byte, 9> back{};
@@ -38,7 +39,7 @@ int main() {
   // Pinned pages keep their frames; here two of them, contiguous, so one run.
   ring.pinned = {{0x12000}, {0x13fff}};
   ring.holds = ring.access
-                   .pin(ring.pinned, iopt::access::write,
+                   .pin(ring.pinned, iopt::access_rights::write,
                         [](iopt::run r) {
                           std::printf("pinned %llu bytes at physical %#llx\n",
                                       static_cast<unsigned long long>(r.length_bytes),

@@ -38,10 +38,11 @@ int main() {
   iopt::mock::pinner pinner;
   map_domain domain;
   iopt::io_pagetable<iopt::mock::pinner, map_domain> table(pinner);
-  if (!table.map({0x70000000}, 0x5000, iopt::access::read, iopt::iova{0x10000})) return 1;
+  if (!table.map({0x70000000}, 0x5000, iopt::access_rights::read, iopt::iova{0x10000})) return 1;
   if (!table.attach(domain)) return 1;  // filled with what is mapped already
 
-  const auto above = table.map({0x70000000}, 0x1000, iopt::access::read, iopt::iova{1ull << 32});
+  const auto above =
+      table.map({0x70000000}, 0x1000, iopt::access_rights::read, iopt::iova{1ull << 32});
   const auto hole = table.unmap({0x11000}, 0x1000, iopt::unmap_profile::hole_punching);
   std::printf("page 3 is at %#llx; above 4 GiB: %s; a hole without split(): %s\n",
               static_cast<unsigned long long>(domain.translate({0x13000})->value),

@@ -13,7 +13,8 @@ class flat_pinner {
   flat_pinner(std::uint64_t base, std::uint64_t bytes) : base_(base), bytes_(bytes) {}
 
   owner current() { return {}; }
-  iopt::result<void> pin(const owner&, iopt::user_range where, iopt::access, iopt::run_list& out) {
+  iopt::result<void> pin(const owner&, iopt::user_range where, iopt::access_rights,
+                         iopt::run_list& out) {
     if (where.first.value >= bytes_) return iopt::fail(iopt::errc::bad_address);
     const std::uint64_t last = std::min(where.last.value, bytes_ - 1);
     const std::uint64_t bytes = last - where.first.value + 1;
@@ -45,9 +46,9 @@ int main() {
   iopt::io_pagetable<flat_pinner, iopt::mock::domain> table(pinner);
   if (!table.attach(domain)) return 1;
 
-  const auto small = table.map({0x200000}, 2 * iopt::mebibyte, iopt::access::read_write);
+  const auto small = table.map({0x200000}, 2 * iopt::mebibyte, iopt::access_rights::read_write);
   if (!small || domain.translate(*small) != iopt::physical{4 * iopt::gibibyte + 0x200000}) return 1;
-  const auto large = table.map({0}, 8 * iopt::mebibyte, iopt::access::read_write);
+  const auto large = table.map({0}, 8 * iopt::mebibyte, iopt::access_rights::read_write);
   std::printf(
       "2 MiB at %#llx; 8 MiB are over the limit of 1024 pages: %s, and nothing leaked: %llu KiB "
       "pinned\n",

@@ -20,7 +20,8 @@ int main() {
   if (!table.attach(iommu)) return 1;
 
   // Map it all, at an IOVA of the table's choice. Errors are values: an errno, and where it struck.
-  const auto at = table.map(buffer->address(0), buffer->size_bytes(), iopt::access::read_write);
+  const auto at =
+      table.map(buffer->address(0), buffer->size_bytes(), iopt::access_rights::read_write);
   if (!at) return std::printf("map: %s\n", name(at.error().code).data()), 1;
 
   // What the program writes at an address, the device finds at the IOVA.

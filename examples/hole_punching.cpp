@@ -11,7 +11,8 @@ int main() {
   iopt::io_pagetable<iopt::mock::pinner, iopt::mock::domain> table(pinner);
   const iopt::iova at{iopt::gibibyte};
   if (!table.attach(iommu)) return 1;
-  if (!table.map({8 * iopt::gibibyte}, iopt::gibibyte, iopt::access::read_write, at)) return 1;
+  if (!table.map({8 * iopt::gibibyte}, iopt::gibibyte, iopt::access_rights::read_write, at))
+    return 1;
 
   const iopt::iova hole = at + 0x12345000;
   for (const auto profile : iopt::unmap_profiles) {  // a dry run: what would each make of it?

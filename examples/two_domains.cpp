@@ -10,7 +10,8 @@ int main() {
   iopt::io_pagetable<iopt::mock::pinner, iopt::mock::domain> table(pinner);
 
   const iopt::iova at{0x100000};
-  if (!table.map({0x7f0000000000}, 64 * iopt::mebibyte, iopt::access::read_write, at)) return 1;
+  if (!table.map({0x7f0000000000}, 64 * iopt::mebibyte, iopt::access_rights::read_write, at))
+    return 1;
   std::printf("no domain yet:  %llu pages pinned\n",
               static_cast<unsigned long long>(pinner.pinned_pages()));
 
@@ -29,7 +30,7 @@ int main() {
   iopt::mock::domain nested;
   iopt::io_pagetable<iopt::mock::pinner, iopt::mock::domain> guest(pinner);
   if (!guest.attach(nested)) return 1;
-  const auto there = guest.copy(table, {at, at + 0xffff}, iopt::access::read);
+  const auto there = guest.copy(table, {at, at + 0xffff}, iopt::access_rights::read);
   std::printf("copied 64 KiB:  %llu pages pinned, shown at %#llx\n",
               static_cast<unsigned long long>(pinner.pinned_pages()),
               static_cast<unsigned long long>(there ? there->value : 0));

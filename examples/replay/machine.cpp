@@ -106,7 +106,7 @@ iopt::result<void> machine::map(iopt::iova_range where, std::size_t guest, std::
 /// Shows user memory at a range of IOVAs, all of it or nothing: by copy() where the table shows it
 /// elsewhere, by map() where it does not.
 iopt::result<void> machine::show(iopt::iova_range where, iopt::user_address from) {
-  constexpr iopt::access rights = iopt::access::read_write;
+  constexpr iopt::access_rights rights = iopt::access_rights::read_write;
   const iopt::user_range wanted{from, from + where.length_minus_one()};
   views_.clear();
   table_.for_each_view(pinner_.current(), wanted,

@@ -25,7 +25,7 @@ class counting_pinner : public iopt::host::pinner {
  public:
   using pinner::pinner;
 
-  iopt::result<void> pin(const owner& who, iopt::user_range where, iopt::access rights,
+  iopt::result<void> pin(const owner& who, iopt::user_range where, iopt::access_rights rights,
                          iopt::run_list& out) noexcept {
     const std::uint64_t bytes = out.bytes();
     const clock::time_point start = clock::now();

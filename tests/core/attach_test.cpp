@@ -13,7 +13,7 @@ namespace {
 
 using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access rw = access::read_write;
+constexpr access_rights rw = access_rights::read_write;
 
 struct nobody_told : usual::access_type {
   explicit nobody_told(bool pins = true)
@@ -224,7 +224,7 @@ TEST_CASE("pages that an access pinned are not pinned again, and stay when the d
   must(t.map(w.at(0), 8 * page, rw, w.io(0)));
   nobody_told object;
   must(object.attach(t));
-  must(object.pin(w.pages_at(2, 4), access::read, ignore));
+  must(object.pin(w.pages_at(2, 4), access_rights::read, ignore));
   CHECK(w.pinner.pinned_pages() == 4);
   auto& d = w.attach_domain();
   CHECK(w.pinner.pinned_pages() == 8);
@@ -233,7 +233,7 @@ TEST_CASE("pages that an access pinned are not pinned again, and stay when the d
 
   object.unpin(w.pages_at(2, 4));  // the domain still has them
   CHECK(w.pinner.pinned_pages() == 8);
-  must(object.pin(w.pages_at(0, 2), access::read, ignore));
+  must(object.pin(w.pages_at(0, 2), access_rights::read, ignore));
   CHECK(w.pinner.pinned_pages() == 8);
   w.account.refuse_all();
   CHECK(t.detach(d));
@@ -469,7 +469,7 @@ TEST_CASE("what is held once more is not charged once more", "[account]") {
   w.attach_domain();
   nobody_told object;
   must(object.attach(t));
-  must(object.pin(w.pages_at(0, 4), access::read, ignore));
+  must(object.pin(w.pages_at(0, 4), access_rights::read, ignore));
   CHECK(w.pinner.charged() == 4);
   object.unpin(w.pages_at(0, 4));
   object.detach();

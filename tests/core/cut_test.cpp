@@ -13,7 +13,7 @@ namespace {
 
 using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access rw = access::read_write;
+constexpr access_rights rw = access_rights::read_write;
 constexpr cut_rule both_rules[] = {cut_rule::as_iommufd, cut_rule::split};
 
 struct nobody_told : usual::access_type {
@@ -26,7 +26,7 @@ TEST_CASE("a cut makes two areas that show what one did", "[cut]") {
   for (const cut_rule rule : both_rules) {
     usual w;
     auto& t = w.table();
-    must(t.map(w.at(0), 8 * page, access::read, w.io(4)));
+    must(t.map(w.at(0), 8 * page, access_rights::read, w.io(4)));
     CHECK(text(t.cut(w.pages_at(4, 3).last, rule)) == "ok");
     CHECK(t.area_count() == 2);
     const auto left = *t.find(w.io(4));
@@ -34,7 +34,7 @@ TEST_CASE("a cut makes two areas that show what one did", "[cut]") {
     CHECK(left.where == w.pages_at(4, 3));
     CHECK(right.where == w.pages_at(7, 5));
     CHECK(right.from == w.at(3));
-    CHECK(right.rights == access::read);
+    CHECK(right.rights == access_rights::read);
     CHECK(left.pages_id == right.pages_id);
     CHECK(w.verify() == "");
     CHECK(text(t.unmap(w.io(4), 3 * page, unmap_profile::iommufd).outcome) == "ok");
@@ -129,7 +129,7 @@ TEST_CASE("under notification is busy, and comes before the alignment", "[cut]")
   asking object(w);
   must(object.attach(t));
   must(t.map(w.at(0), 2 * page, rw, w.io(1)));
-  must(object.pin(w.pages_at(1, 2), access::read, [](const run&) {}));
+  must(object.pin(w.pages_at(1, 2), access_rights::read, [](const run&) {}));
   CHECK(text(t.unmap(w.io(1), 2 * page, unmap_profile::iommufd).outcome) == "ok");
   CHECK(object.answers == std::vector<std::string>{"EBUSY", "EBUSY"});
   object.detach();
@@ -141,7 +141,7 @@ TEST_CASE("a cut off the alignment, or where pins hold the area, is refused", "[
   nobody_told object;
   must(object.attach(t));
   must(t.map(w.at(0), 2 * page, rw, w.io(1)));
-  must(object.pin(w.pages_at(1, 1), access::read, [](const run&) {}));
+  must(object.pin(w.pages_at(1, 1), access_rights::read, [](const run&) {}));
   CHECK(text(t.cut({page + 5})) == "EINVAL");
   CHECK(text(t.cut(w.pages_at(1, 1).last)) == "EINVAL");
   object.unpin(w.pages_at(1, 1));
@@ -248,7 +248,7 @@ TEST_CASE("a cut copy leaves its source whole", "[cut]") {
   auto& t = w.table();
   w.attach_domain();
   must(t.map(w.at(0), 4 * page, rw, w.io(0)));
-  must(t.copy(t, w.pages_at(0, 4), access::read, w.io(8)));
+  must(t.copy(t, w.pages_at(0, 4), access_rights::read, w.io(8)));
   must(t.cut(w.pages_at(8, 2).last));
   CHECK(t.area_count() == 3);
   CHECK(text(t.unmap(w.io(0), 4 * page, unmap_profile::iommufd).outcome) == "ok");
@@ -281,7 +281,7 @@ TEST_CASE("a hole that cannot be punched at one end is not begun at the other", 
   must(t.map(w.at(8), 4 * page, rw, w.io(4)));
   nobody_told object;
   must(object.attach(t));
-  must(object.pin(w.pages_at(0, 1), access::read, [](const run&) {}));
+  must(object.pin(w.pages_at(0, 1), access_rights::read, [](const run&) {}));
   const auto before = w.look();
   const unmap_report refused = t.unmap(w.io(2), 4 * page, unmap_profile::hole_punching);
   CHECK(text(refused.outcome) == "EINVAL");

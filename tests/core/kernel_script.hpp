@@ -246,9 +246,9 @@ class kernel_script {
 
   // iommufd.
 
-  static access rights_of(std::uint64_t flags, std::uint64_t read, std::uint64_t write) {
-    return ((flags & read) != 0 ? access::read : access::none) |
-           ((flags & write) != 0 ? access::write : access::none);
+  static access_rights rights_of(std::uint64_t flags, std::uint64_t read, std::uint64_t write) {
+    return ((flags & read) != 0 ? access_rights::read : access_rights::none) |
+           ((flags & write) != 0 ? access_rights::write : access_rights::none);
   }
   user_address memory_at(std::uint64_t offset) const { return {arena + offset}; }
 

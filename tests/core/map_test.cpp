@@ -16,7 +16,7 @@ namespace {
 
 using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access rw = access::read_write;
+constexpr access_rights rw = access_rights::read_write;
 
 iova_range closed(std::uint64_t first, std::uint64_t last) { return {{first}, {last}}; }
 
@@ -29,7 +29,7 @@ struct pausing_pinner : mock::pinner {
   using mock::pinner::pinner;
   std::function<void()> pause;
 
-  result<void> pin(const owner& w, user_range r, access a, run_list& out) {
+  result<void> pin(const owner& w, user_range r, access_rights a, run_list& out) {
     if (pause) std::exchange(pause, nullptr)();
     return mock::pinner::pin(w, r, a, out);
   }
@@ -108,7 +108,7 @@ TEST_CASE("an area in the way comes before the offset in the page", "[map]") {
 TEST_CASE("an area in the way comes before rights", "[map]") {
   usual w;
   auto& t = w.table();
-  must(t.map(w.at(0), page, access::read, w.io(1)));
+  must(t.map(w.at(0), page, access_rights::read, w.io(1)));
   CHECK(text(t.copy(t, w.pages_at(1, 1), rw, w.io(1))) == "EEXIST");
   CHECK(text(t.copy(t, w.pages_at(1, 1), rw, w.io(2))) == "EPERM");
 }
@@ -117,10 +117,10 @@ TEST_CASE("rights come before the offset in the page", "[map]") {
   usual w;
   auto& from = w.add_table();
   auto& to = w.add_table();
-  must(from.map(w.at(0) + 1, page, access::read, w.io(1)));
+  must(from.map(w.at(0) + 1, page, access_rights::read, w.io(1)));
   w.attach_domain(1);
   CHECK(text(to.copy(from, w.pages_at(1, 1), rw, w.io(1))) == "EPERM");
-  CHECK(text(to.copy(from, w.pages_at(1, 1), access::read, w.io(1))) == "EINVAL");
+  CHECK(text(to.copy(from, w.pages_at(1, 1), access_rights::read, w.io(1))) == "EINVAL");
 }
 
 TEST_CASE("allowed ranges say nothing of a fixed IOVA", "[map]") {
@@ -189,7 +189,7 @@ TEST_CASE("read-only memory can be mapped for reading only", "[map]") {
   w.attach_domain();
   w.pinner.set_read_only(w.owner(), {w.at(1), w.at(1) + (page - 1)});
   CHECK(text(w.table().map(w.at(0), 2 * page, rw, w.io(0))) == "EFAULT");
-  CHECK(text(w.table().map(w.at(0), 2 * page, access::read, w.io(0))) == "0x0");
+  CHECK(text(w.table().map(w.at(0), 2 * page, access_rights::read, w.io(0))) == "0x0");
   CHECK(w.pinner.pinned_pages() == 2);
 }
 
@@ -332,9 +332,9 @@ TEST_CASE("a copy has the rights it asks for, not its source's", "[copy]") {
   usual w;
   auto& t = w.table();
   must(t.map(w.at(0), page, rw, w.io(0)));
-  must(t.copy(t, w.pages_at(0, 1), access::read, w.io(1)));
+  must(t.copy(t, w.pages_at(0, 1), access_rights::read, w.io(1)));
   must(t.copy(t, w.pages_at(1, 1), rw, w.io(2)));
-  must(t.map(w.at(0), page, access::write, w.io(3)));
+  must(t.map(w.at(0), page, access_rights::write, w.io(3)));
   must(t.copy(t, w.pages_at(3, 1), rw, w.io(4)));  // to read is never refused
   CHECK(t.find(w.io(2))->rights == rw);
 }
@@ -342,7 +342,7 @@ TEST_CASE("a copy has the rights it asks for, not its source's", "[copy]") {
 TEST_CASE("a gap in the source comes before everything of the destination", "[copy]") {
   usual w;
   auto& t = w.table();
-  must(t.map(w.at(0), page, access::read, w.io(1)));
+  must(t.map(w.at(0), page, access_rights::read, w.io(1)));
   const auto gap = t.copy(t, w.pages_at(1, 2), rw, w.io(1));
   CHECK(text(gap) == "ENOENT");
   CHECK(gap.error().place == error_place::request_byte);
@@ -355,7 +355,7 @@ TEST_CASE("an area in the way of any part of a copy comes before the rights of t
   // From vector ioas1_deep-1: the second area's place is taken, the first may not be written.
   usual w;
   auto& t = w.table();
-  must(t.map(w.at(0), page, access::read, w.io(1)));
+  must(t.map(w.at(0), page, access_rights::read, w.io(1)));
   must(t.map(w.at(1), page, rw, w.io(2)));
   must(t.map(w.at(2), page, rw, w.io(9)));
   CHECK(text(t.copy(t, w.pages_at(1, 2), rw, w.io(8))) == "EEXIST");
@@ -445,9 +445,10 @@ TEST_CASE("while memory is pinned its IOVA is taken, and nothing more", "[map]")
 TEST_CASE("rights none hold an address and show nothing that can be read", "[map]") {
   usual w;
   auto& d = w.attach_domain();
-  must(w.table().map(w.at(0), page, access::none, w.io(1)));
+  must(w.table().map(w.at(0), page, access_rights::none, w.io(1)));
   CHECK(d.translate(w.io(1)));
-  CHECK(text(w.table().copy(w.table(), w.pages_at(1, 1), access::read, w.io(2))) == "0x2000");
+  CHECK(text(w.table().copy(w.table(), w.pages_at(1, 1), access_rights::read, w.io(2))) ==
+        "0x2000");
 }
 
 TEST_CASE("a table can be moved while nothing is attached, and goes on", "[map]") {

@@ -19,7 +19,7 @@ TEST_CASE("a page that a domain holds is read from it, not pinned again", "[page
   iopt::mock::domain first, second;
   table_type table(pinner);
   REQUIRE(table.attach(first));
-  REQUIRE(table.map({0x100000}, 0x40000, iopt::access::read_write, iova{0x40000}));
+  REQUIRE(table.map({0x100000}, 0x40000, iopt::access_rights::read_write, iova{0x40000}));
   pinner.reset_calls();
   REQUIRE(table.attach(second));
   CHECK(pinner.calls().pin == 0);
@@ -38,11 +38,12 @@ TEST_CASE("what an access stores is read from there when the last domain goes", 
   access_type access([](void*, iopt::iova_range) {});
   REQUIRE(access.attach(table));
   REQUIRE(table.attach(domain));
-  REQUIRE(table.map({0x100000}, 0x10000, iopt::access::read_write, iova{0x40000}));
+  REQUIRE(table.map({0x100000}, 0x10000, iopt::access_rights::read_write, iova{0x40000}));
   const iopt::iova_range part{{0x43000}, {0x46fff}};
   pinner.reset_calls();
   std::uint64_t bytes = 0;
-  REQUIRE(access.pin(part, iopt::access::read, [&](iopt::run r) { bytes += r.length_bytes; }));
+  REQUIRE(
+      access.pin(part, iopt::access_rights::read, [&](iopt::run r) { bytes += r.length_bytes; }));
   CHECK(bytes == 0x4000);
   CHECK(pinner.calls().pin == 0);
   table.detach(domain);

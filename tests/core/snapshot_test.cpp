@@ -13,7 +13,7 @@ TEST_CASE("a snapshot differs after a change and equals itself without one", "[s
   REQUIRE(blank.usable.size() == 1);
 
   const iopt::user_address memory{0x100000};
-  REQUIRE(table.map(memory, 0x3000, iopt::access::read_write, iopt::iova{0x4000}));
+  REQUIRE(table.map(memory, 0x3000, iopt::access_rights::read_write, iopt::iova{0x4000}));
   const iopt::table_snapshot mapped = snapshot(table);
   REQUIRE(mapped.areas.size() == 1);
   CHECK(mapped.areas[0].from == memory);
@@ -27,7 +27,7 @@ TEST_CASE("a snapshot differs after a change and equals itself without one", "[s
   CHECK(attached.areas[0].pinned_pages == 3);
   CHECK(attached.domains == 1);
 
-  CHECK(!table.map(memory, 0x1000, iopt::access::read, iopt::iova{0x5000}));
+  CHECK(!table.map(memory, 0x1000, iopt::access_rights::read, iopt::iova{0x5000}));
   CHECK(attached == snapshot(table));
 
   table.detach(domain);

@@ -96,8 +96,8 @@ struct two_areas {
   two_areas(unmap_profile profile, unsigned domains) {
     if (profile == unmap_profile::iommufd_compat_v1) must(w.table().disable_large_pages());
     for (unsigned n = 0; n < domains; ++n) w.attach_domain();
-    must(w.table().map(w.at(0), 4 * w.page, access::read_write, w.io(0)));
-    must(w.table().map(w.at(8), 4 * w.page, access::read, w.io(8)));
+    must(w.table().map(w.at(0), 4 * w.page, access_rights::read_write, w.io(0)));
+    must(w.table().map(w.at(8), 4 * w.page, access_rights::read, w.io(8)));
   }
 
   /// A letter for each page that an area shows.
@@ -235,7 +235,7 @@ TEST_CASE("iommufd's v1 never cuts behind the first byte of an area", "[unmap_pr
   world<kind<full_domain>> w;
   auto& table = w.table();
   must(table.disable_large_pages());
-  must(table.map(w.at(0), 4 * w.page, access::read, w.io(1)));
+  must(table.map(w.at(0), 4 * w.page, access_rights::read, w.io(1)));
   constexpr unmap_profile v1 = unmap_profile::iommufd_compat_v1;
   for (const auto& [first, length, error] : {std::tuple{w.page, std::uint64_t{1}, "ENOENT"},
                                              std::tuple{w.page, std::uint64_t{2}, "EINVAL"},
@@ -251,7 +251,7 @@ TEST_CASE("iommufd's v1 never cuts behind the first byte of an area", "[unmap_pr
 TEST_CASE("hole_punching cuts at any byte while no domain holds the area", "[unmap_profile]") {
   world<kind<full_domain>> w;
   auto& table = w.table();
-  must(table.map(w.at(0), 3, access::read, iova{8}));
+  must(table.map(w.at(0), 3, access_rights::read, iova{8}));
   CHECK(text(table.unmap({8}, 1, unmap_profile::hole_punching).outcome) == "ok");
   CHECK(text(table.unmap({10}, 1, unmap_profile::hole_punching).outcome) == "ok");
   REQUIRE(table.find(iova{9}));

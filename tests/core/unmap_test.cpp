@@ -13,7 +13,7 @@ namespace {
 using usual = world<kind<full_domain>>;
 using table_type = usual::table_type;
 constexpr std::uint64_t page = usual::page;
-constexpr access rw = access::read_write;
+constexpr access_rights rw = access_rights::read_write;
 
 /// An access object that does what a test says when an area goes.
 struct holder {
@@ -24,7 +24,7 @@ struct holder {
   }
 
   void pin(iova_range r) {
-    must(object.pin(r, access::read, [](const run&) {}));
+    must(object.pin(r, access_rights::read, [](const run&) {}));
     pinned.push_back(r);
   }
   void release() {
@@ -100,7 +100,7 @@ TEST_CASE("pages that may be written are unpinned as written, others are not", "
   usual w;
   w.attach_domain();
   must(w.table().map(w.at(0), page, rw, w.io(0)));
-  must(w.table().map(w.at(1), page, access::read, w.io(1)));
+  must(w.table().map(w.at(1), page, access_rights::read, w.io(1)));
   CHECK(text(w.table().unmap_all().outcome) == "ok");
   CHECK(w.pinner.was_dirtied(w.pinner.frame_of(w.owner(), w.at(0))));
   CHECK(!w.pinner.was_dirtied(w.pinner.frame_of(w.owner(), w.at(1))));
@@ -193,7 +193,7 @@ TEST_CASE("every access object hears of a pinned area before it goes, and of no 
   pins.pin(w.pages_at(2, 1));
   pins.let_go = [&](iova_range gone) {
     CHECK(t.find(w.io(2))->state == area_state::under_notification);
-    CHECK(text(pins.object.pin(gone, access::read, [](const run&) {})) == "EINVAL");
+    CHECK(text(pins.object.pin(gone, access_rights::read, [](const run&) {})) == "EINVAL");
     CHECK(text(t.cut({2 * page + page / 2})) == "EBUSY");
     pins.release();
   };

@@ -59,7 +59,7 @@ TEST_CASE("the checker finds an entry that shows another frame, in either domain
     const iopt::physical right = *domain.translate(broken.first);
     REQUIRE(domain.unmap(broken) == broken.length());
     const iopt::physical other = *domain.translate({0x2000000});
-    REQUIRE(domain.map(broken, other, {iopt::access::read_write}).has_value());
+    REQUIRE(domain.map(broken, other, {iopt::access_rights::read_write}).has_value());
     CHECK(tells(r.check->everything(), "where a device finds another page"));
     CHECK(tells(r.check->everything(), "domain " + std::to_string(n)));
     static_cast<void>(right);
@@ -69,7 +69,8 @@ TEST_CASE("the checker finds an entry that shows another frame, in either domain
     for (std::uint64_t at = 0; at != broken.length(); at += 4096)
       REQUIRE(domain
                   .map(iopt::iova_range::sized(broken.first + at, 4096),
-                       *r.memory->frame_at(0, 0x7f0001000000 + at), {iopt::access::read_write})
+                       *r.memory->frame_at(0, 0x7f0001000000 + at),
+                       {iopt::access_rights::read_write})
                   .has_value());
     CHECK(r.check->everything() == "");
     CHECK(r.host->close() == "");
@@ -80,7 +81,7 @@ TEST_CASE("the checker finds a page too many, and a frame beyond the machine", "
   rig r(plain);
   const iopt::iova_range extra{{0x9000000}, {0x9000fff}};
   iopt::mock::domain& domain = r.host->domain(1);
-  REQUIRE(domain.map(extra, *domain.translate({0}), {iopt::access::read_write}).has_value());
+  REQUIRE(domain.map(extra, *domain.translate({0}), {iopt::access_rights::read_write}).has_value());
   CHECK(tells(r.check->everything(), "bytes are mapped, where the trace has"));
   const replay::event gone{replay::event::kind::unmap, extra, 0, 9};
   CHECK(tells(r.check->after(gone, 0), "just unmapped, still translates"));
@@ -88,7 +89,8 @@ TEST_CASE("the checker finds a page too many, and a frame beyond the machine", "
 
   const iopt::iova_range broken{{0x1000000}, {0x1003fff}};
   REQUIRE(domain.unmap(broken) == broken.length());
-  REQUIRE(domain.map(broken, {std::uint64_t{1} << 50}, {iopt::access::read_write}).has_value());
+  REQUIRE(
+      domain.map(broken, {std::uint64_t{1} << 50}, {iopt::access_rights::read_write}).has_value());
   CHECK(tells(r.check->everything(), "where the machine has no memory"));
 }
 
@@ -99,7 +101,7 @@ TEST_CASE("the checker finds a pin too many, and one too few", "[replay]") {
   const iopt::user_address page = r.memory->user_at(0, 0x7f0000001000);
   REQUIRE(r.host->pinner()
               .pin(r.host->pinner().current(), iopt::user_range::sized(page, 4096),
-                   iopt::access::read, runs)
+                   iopt::access_rights::read, runs)
               .has_value());
   CHECK(tells(r.check->everything(), "is pinned 2 times"));
   r.host->pinner().unpin(runs[0], false);
@@ -109,7 +111,7 @@ TEST_CASE("the checker finds a pin too many, and one too few", "[replay]") {
   runs.clear();
   REQUIRE(r.host->pinner()
               .pin(r.host->pinner().current(), iopt::user_range::sized(page, 4096),
-                   iopt::access::read, runs)
+                   iopt::access_rights::read, runs)
               .has_value());
   CHECK(r.check->everything() == "");
 }
@@ -121,7 +123,7 @@ TEST_CASE("a pin that is left at the end is told", "[replay]") {
   REQUIRE(r.host->pinner()
               .pin(r.host->pinner().current(),
                    iopt::user_range::sized(r.memory->user_at(0, 0x7f0000000000), 4096),
-                   iopt::access::read, runs)
+                   iopt::access_rights::read, runs)
               .has_value());
   CHECK(tells(r.check->everything(), "1 pins on 1 frames, where 0 pages are shown"));
   CHECK(tells(r.host->close(), "leaked pins: 1 pages are still pinned"));

@@ -9,7 +9,7 @@ TEST_CASE("the archetypes do what the least models may") {
   archetype::pinner p;
   run storage[1];
   run_list out{storage};
-  CHECK(p.pin(p.current(), user_range::sized({0}, 4096), access::read, out).error() ==
+  CHECK(p.pin(p.current(), user_range::sized({0}, 4096), access_rights::read, out).error() ==
         errc::bad_address);
   CHECK(out.empty());
   CHECK_FALSE(p.reachable(p.current()));

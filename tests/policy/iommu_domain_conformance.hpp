@@ -66,7 +66,8 @@ class domain_suite {
   using physical = iopt::physical;
   using iova_range = iopt::iova_range;
   using run = iopt::run;
-  static constexpr iopt::attributes usual{iopt::access::read_write, iopt::memory_type::cached};
+  static constexpr iopt::attributes usual{iopt::access_rights::read_write,
+                                          iopt::memory_type::cached};
 
   // d.page_sizes() and d.aperture() are not empty and constant.
   void constants() {
@@ -160,8 +161,8 @@ class domain_suite {
     D d = make_();
     const iova_range r = room(d, 1);
     const physical p = frames(d, 1);
-    for (const iopt::access rights :
-         {iopt::access::read, iopt::access::write, iopt::access::read_write}) {
+    for (const iopt::access_rights rights :
+         {iopt::access_rights::read, iopt::access_rights::write, iopt::access_rights::read_write}) {
       REQUIRE(d.map(r, p, {rights, iopt::memory_type::cached}).has_value());
       shows(d, r.first, p);
       unmap(d, r);
@@ -248,7 +249,7 @@ class domain_suite {
     const iova_range r = room(d, 6);
     const physical p = frames(d, 16);
     const run runs[] = {{p + 8 * size, size}, {p, 2 * size}, {p + 5 * size, 3 * size}};
-    REQUIRE(d.map_runs(r.first, runs, iopt::access::read_write).has_value());
+    REQUIRE(d.map_runs(r.first, runs, iopt::access_rights::read_write).has_value());
     for (std::uint64_t n = 0; n < 6; ++n) {
       const std::uint64_t frame[] = {8, 0, 1, 5, 6, 7};
       shows(d, pages(d, r, n, 1).first, p + frame[n] * size);
@@ -258,7 +259,8 @@ class domain_suite {
     shows(d, pages(d, r, 2, 1).last, std::nullopt);
     shows(d, r.first, p + 8 * size);
     shows(d, r.last, p + 8 * size - 1);
-    REQUIRE(d.map_runs(pages(d, r, 1, 2).first, std::span(runs).subspan(1, 1), iopt::access::read)
+    REQUIRE(d.map_runs(pages(d, r, 1, 2).first, std::span(runs).subspan(1, 1),
+                       iopt::access_rights::read)
                 .has_value());
     unmap(d, r);
     flush(d);
@@ -452,11 +454,11 @@ class domain_suite {
     const physical p = frames(d, 4);
     map(d, pages(d, r, 0, 2), p);
     map(d, pages(d, r, 2, 2), p + 2 * granule(d));
-    REQUIRE(d.protect(r, iopt::access::read).has_value());
+    REQUIRE(d.protect(r, iopt::access_rights::read).has_value());
     shows(d, r.first, p);
     shows(d, r.last, p + r.length_minus_one());
-    REQUIRE(d.protect(r, iopt::access::read_write).has_value());
-    REQUIRE(d.protect(pages(d, r, 0, 2), iopt::access::read).has_value());
+    REQUIRE(d.protect(r, iopt::access_rights::read_write).has_value());
+    REQUIRE(d.protect(pages(d, r, 0, 2), iopt::access_rights::read).has_value());
     shows(d, r.first, p);
     unmap(d, r);
     flush(d);
@@ -473,7 +475,7 @@ class domain_suite {
     map(d, pages(d, r, 1, 4), p + size);
     map(d, pages(d, r, 5, 1), p + 5 * size);
     const run runs[] = {{p + 10 * size, 3 * size}, {p + 7 * size, size}};
-    REQUIRE(d.replace(pages(d, r, 1, 4).first, runs, iopt::access::read).has_value());
+    REQUIRE(d.replace(pages(d, r, 1, 4).first, runs, iopt::access_rights::read).has_value());
     const std::uint64_t frame[] = {0, 10, 11, 12, 7, 5};
     for (std::uint64_t n = 0; n < 6; ++n)
       shows(d, pages(d, r, n, 1).last, p + (frame[n] * size + size - 1));

@@ -65,7 +65,7 @@ class pinner_suite {
   using physical = iopt::physical;
   using user_range = iopt::user_range;
   using run = iopt::run;
-  static constexpr iopt::access rw = iopt::access::read_write;
+  static constexpr iopt::access_rights rw = iopt::access_rights::read_write;
 
   void owners() {
     INFO("current() and reachable()");
@@ -105,7 +105,7 @@ class pinner_suite {
     const user_range r = hooks_.memory(p, 8);
     const std::vector<physical> first = pin_all(p, p.current(), r, rw);
     const user_range part = user_range::sized(r.first + 2 * page(), 3 * page());
-    const std::vector<physical> second = pin_all(p, p.current(), part, iopt::access::read);
+    const std::vector<physical> second = pin_all(p, p.current(), part, iopt::access_rights::read);
     for (std::size_t n = 0; n < 3; ++n) {
       CHECK(second[n] == first[n + 2]);
       has_pins(p, second[n], 2);
@@ -179,7 +179,7 @@ class pinner_suite {
       if (random() % 2 == 0) {
         const std::vector<physical> frames =
             pin_all(p, p.current(), user_range::sized(all.first + first * page(), count * page()),
-                    random() % 2 == 0 ? rw : iopt::access::read);
+                    random() % 2 == 0 ? rw : iopt::access_rights::read);
         for (std::uint64_t n = 0; n < count; ++n) {
           std::vector<physical>& page_pins = held[first + n];
           if (!page_pins.empty() && page_pins.front() != frames[n])
@@ -207,18 +207,18 @@ class pinner_suite {
     INFO("memory that cannot be pinned");
     P p = make_();
     if constexpr (requires { hooks_.hole(p); }) {
-      refused(p, p.current(), hooks_.hole(p), iopt::access::read, iopt::errc::bad_address);
+      refused(p, p.current(), hooks_.hole(p), iopt::access_rights::read, iopt::errc::bad_address);
     }
     if constexpr (requires { hooks_.read_only(p); }) {
       const user_range r = hooks_.read_only(p);
       refused(p, p.current(), r, rw, iopt::errc::bad_address);
-      refused(p, p.current(), r, iopt::access::write, iopt::errc::bad_address);
-      for (const physical f : pin_all(p, p.current(), r, iopt::access::read))
+      refused(p, p.current(), r, iopt::access_rights::write, iopt::errc::bad_address);
+      for (const physical f : pin_all(p, p.current(), r, iopt::access_rights::read))
         p.unpin(run(f, page()), false);
     }
     if constexpr (requires { hooks_.vanished(p); }) {
       const user_range r = hooks_.memory(p, 1);
-      refused(p, hooks_.vanished(p), r, iopt::access::read, iopt::errc::bad_address);
+      refused(p, hooks_.vanished(p), r, iopt::access_rights::read, iopt::errc::bad_address);
     }
   }
 
@@ -387,13 +387,13 @@ class pinner_suite {
     }
     return frames;
   }
-  std::vector<physical> pin_all(P& p, const owner& w, user_range r, iopt::access rights) {
+  std::vector<physical> pin_all(P& p, const owner& w, user_range r, iopt::access_rights rights) {
     return all_of(
         r.length() / page(),
         [&](user_range rest, iopt::run_list& out) { return p.pin(w, rest, rights, out); },
         iopt::memory_type::cached, r.first);
   }
-  void refused(P& p, const owner& w, user_range r, iopt::access rights, iopt::errc code) {
+  void refused(P& p, const owner& w, user_range r, iopt::access_rights rights, iopt::errc code) {
     std::array<run, 3> storage;
     iopt::run_list out{storage};
     const run before(physical{page()}, page(), iopt::memory_type::reserved);

@@ -70,7 +70,7 @@ namespace {
 
 // The checks must be able to fail: a pinner that pins the first page twice.
 struct pins_too_much : mock::pinner {
-  result<void> pin(const owner& w, user_range r, iopt::access a, run_list& out) {
+  result<void> pin(const owner& w, user_range r, iopt::access_rights a, run_list& out) {
     run storage[1];
     run_list aside{storage};
     const result<void> answer = mock::pinner::pin(w, r, a, aside);

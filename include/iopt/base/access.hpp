@@ -7,17 +7,25 @@
 
 namespace iopt {
 
-/// access: the rights of a mapping. A mapping may have none (it only holds the address).
-enum class access : std::uint8_t { none = 0, read = 1, write = 2, read_write = 3, execute = 4 };
+/// access_rights: the rights of a mapping. A mapping may have none (it only holds the address).
+enum class access_rights : std::uint8_t {
+  none = 0,
+  read = 1,
+  write = 2,
+  read_write = 3,
+  execute = 4
+};
 
-constexpr access operator|(access a, access b) noexcept {
-  return static_cast<access>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
+constexpr access_rights operator|(access_rights a, access_rights b) noexcept {
+  return static_cast<access_rights>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
-constexpr access operator&(access a, access b) noexcept {
-  return static_cast<access>(static_cast<std::uint8_t>(a) & static_cast<std::uint8_t>(b));
+constexpr access_rights operator&(access_rights a, access_rights b) noexcept {
+  return static_cast<access_rights>(static_cast<std::uint8_t>(a) & static_cast<std::uint8_t>(b));
 }
 /// Whether `have` includes every right in `want`.
-constexpr bool allows(access have, access want) noexcept { return (have & want) == want; }
+constexpr bool allows(access_rights have, access_rights want) noexcept {
+  return (have & want) == want;
+}
 
 /// memory_type: how the bytes behave.
 enum class memory_type : std::uint8_t {
@@ -28,13 +36,14 @@ enum class memory_type : std::uint8_t {
 
 /// attributes: all that an I/O page table entry says beside the address.
 struct attributes {
-  access rights = access::none;
+  access_rights rights = access_rights::none;
   memory_type type = memory_type::cached;
 
   friend constexpr bool operator==(attributes, attributes) noexcept = default;
 };
 
-static_assert(allows(access::read_write, access::write) && !allows(access::read, access::write));
-static_assert(allows(access::none, access::none));
+static_assert(allows(access_rights::read_write, access_rights::write) &&
+              !allows(access_rights::read, access_rights::write));
+static_assert(allows(access_rights::none, access_rights::none));
 
 }  // namespace iopt

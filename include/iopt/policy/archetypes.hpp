@@ -21,7 +21,9 @@ struct pinner {
   pinner& operator=(const pinner&) = delete;
 
   owner current() { return {}; }
-  result<void> pin(const owner&, user_range, access, run_list&) { return fail(errc::bad_address); }
+  result<void> pin(const owner&, user_range, access_rights, run_list&) {
+    return fail(errc::bad_address);
+  }
   void unpin(run, bool) noexcept {}
   bool reachable(const owner&) noexcept { return false; }
   result<void> charge(const owner&, account_mode, std::uint64_t) { return {}; }

@@ -66,7 +66,7 @@ concept iommu_domain = requires(D& d, const D& c, iova_range r, physical p, attr
 ///                                 Each run counts as one range passed to map().
 template <class D>
 concept run_mapping_domain =
-    iommu_domain<D> && requires(D& d, iova v, std::span<const run> runs, access rights) {
+    iommu_domain<D> && requires(D& d, iova v, std::span<const run> runs, access_rights rights) {
       { d.map_runs(v, runs, rights) } -> std::same_as<result<void>>;
     };
 
@@ -139,21 +139,22 @@ concept splitting_domain = iommu_domain<D> && requires(D& d, iova_range r) {
 ///                          Errors: any errno; on error nothing changed. Does not fail when it
 ///                          gives back the rights that the same r had just before.
 template <class D>
-concept protecting_domain = iommu_domain<D> && requires(D& d, iova_range r, access rights) {
+concept protecting_domain = iommu_domain<D> && requires(D& d, iova_range r, access_rights rights) {
   { d.protect(r, rights) } -> std::same_as<result<void>>;
 };
 
 /// A domain that changes where live entries point.
 ///
-///   d.replace(v, runs, rights)   as map_runs(), over a range where T is defined: each byte goes from
+///   d.replace(v, runs, rights)   as map_runs(), over a range where T is defined: each byte goes
+///   from
 ///                                its old target to its new one with no moment in between. Entries
-///                                that the range cuts through are split. Requires: both ends aligned
-///                                to the smallest page size. Errors: any errno; on error T is
-///                                unchanged. Does not fail when it puts back what the same bytes
+///                                that the range cuts through are split. Requires: both ends
+///                                aligned to the smallest page size. Errors: any errno; on error T
+///                                is unchanged. Does not fail when it puts back what the same bytes
 ///                                showed just before.
 template <class D>
 concept replacing_domain =
-    iommu_domain<D> && requires(D& d, iova v, std::span<const run> runs, access rights) {
+    iommu_domain<D> && requires(D& d, iova v, std::span<const run> runs, access_rights rights) {
       { d.replace(v, runs, rights) } -> std::same_as<result<void>>;
     };
 

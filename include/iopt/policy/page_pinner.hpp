@@ -52,8 +52,8 @@ namespace iopt {
 template <class P>
 concept page_pinner =
     std::copyable<typename P::owner> && std::equality_comparable<typename P::owner> &&
-    requires(P& p, const typename P::owner& who, user_range where, access rights, run_list& out,
-             run r, bool dirty, account_mode mode, std::uint64_t pages) {
+    requires(P& p, const typename P::owner& who, user_range where, access_rights rights,
+             run_list& out, run r, bool dirty, account_mode mode, std::uint64_t pages) {
       { p.current() } -> std::convertible_to<typename P::owner>;
       { p.pin(who, where, rights, out) } -> std::same_as<result<void>>;
       { p.unpin(r, dirty) } noexcept -> std::same_as<void>;
@@ -69,12 +69,12 @@ concept page_pinner =
 ///                              Errors: invalid_argument past the end of the file, or where the
 ///                              file cannot be pinned.
 template <class P>
-concept file_pinner =
-    page_pinner<P> && std::copyable<typename P::file> &&
-    std::equality_comparable<typename P::file> &&
-    requires(P& p, const typename P::file& file, user_range where, access rights, run_list& out) {
-      { p.pin_file(file, where, rights, out) } -> std::same_as<result<void>>;
-    };
+concept file_pinner = page_pinner<P> && std::copyable<typename P::file> &&
+                      std::equality_comparable<typename P::file> &&
+                      requires(P& p, const typename P::file& file, user_range where,
+                               access_rights rights, run_list& out) {
+                        { p.pin_file(file, where, rights, out) } -> std::same_as<result<void>>;
+                      };
 
 /// A pinner that also resolves memory of devices, which its exporter can take away and give back
 /// (peer-to-peer: a BAR). Such memory is never pinned and never accounted.

@@ -21,7 +21,8 @@ TEST_CASE("host: a device writes where the user reads, through one header") {
 
   std::array<run, 4> storage{};
   run_list runs{std::span<run>(storage)};
-  REQUIRE(pinner.pin(pinner.current(), user.range(), iopt::access::read_write, runs).has_value());
+  REQUIRE(pinner.pin(pinner.current(), user.range(), iopt::access_rights::read_write, runs)
+              .has_value());
   REQUIRE(runs.bytes() == user.size_bytes());
   for (const run r : runs) std::memset(memory.bytes(r.first, r.length_bytes).data(), 7, 4096);
   CHECK(user.data()[0] == std::byte{7});

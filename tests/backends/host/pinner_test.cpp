@@ -27,7 +27,7 @@ using host::physical_memory;
 using host::pinner;
 using host::system_calls;
 using host::user_memory;
-using iopt::access;  // not that of unistd.h
+using iopt::access_rights;  // not that of unistd.h
 
 /// A list with storage of its own.
 template <std::size_t Capacity>
@@ -41,7 +41,8 @@ user_range pages_of(const user_memory& user, std::uint64_t first, std::uint64_t 
 }
 
 /// Pins all of a range, in as many calls as it takes, and returns the runs.
-std::vector<run> pin_all(pinner& p, user_range where, access rights, std::size_t* calls = nullptr) {
+std::vector<run> pin_all(pinner& p, user_range where, access_rights rights,
+                         std::size_t* calls = nullptr) {
   std::vector<run> runs;
   for (;;) {
     batch<16> out;
@@ -62,7 +63,7 @@ TEST_CASE("pinner: frames are those that the device's view shows the user's byte
     const user_memory user = user_memory::create(memory, 24 * mebibyte, {.small_every = 3}).value();
     for (std::uint64_t at = 0; at != user.size_bytes(); at += 4096)
       std::memcpy(user.data() + at, &at, sizeof at);
-    const std::vector<run> runs = pin_all(p, user.range(), access::read_write);
+    const std::vector<run> runs = pin_all(p, user.range(), access_rights::read_write);
     std::uint64_t offset = 0;
     for (const run r : runs) {
       for (std::uint64_t at = 0; at != r.length_bytes; at += 4096, offset += 4096) {
@@ -91,22 +92,23 @@ TEST_CASE("pinner: runs are as long as the memory's") {
     const user_memory user =
         user_memory::create_at(memory, physical_range::sized({gibibyte}, 256 * mebibyte)).value();
     batch<1> out;
-    REQUIRE(p.pin(p.current(), user.range(), access::read, out.list).has_value());
+    REQUIRE(p.pin(p.current(), user.range(), access_rights::read, out.list).has_value());
     CHECK(out.list[0] == run({gibibyte}, 256 * mebibyte));
     p.unpin(out.list[0], false);
   }
   SECTION("a run a block, 2 MiB and 4 KiB, cut at the ends of the request") {
     const user_memory user = user_memory::create(memory, 8 * mebibyte, {.small_every = 4}).value();
     batch<8> out;
-    REQUIRE(
-        p.pin(p.current(), pages_of(user, 3, 512 + 512 + 500), access::read, out.list).has_value());
+    REQUIRE(p.pin(p.current(), pages_of(user, 3, 512 + 512 + 500), access_rights::read, out.list)
+                .has_value());
     REQUIRE(out.list.size() == 3);
     CHECK(out.list[0].length_bytes == 509 * 4096);
     CHECK(out.list[1].length_bytes == 512 * 4096);
     CHECK(out.list[2].length_bytes == 503 * 4096);
     for (const run r : out.list) p.unpin(r, false);
     out.list.clear();
-    REQUIRE(p.pin(p.current(), pages_of(user, 3 * 512, 512), access::read, out.list).has_value());
+    REQUIRE(p.pin(p.current(), pages_of(user, 3 * 512, 512), access_rights::read, out.list)
+                .has_value());
     REQUIRE(out.list.size() == 8);
     for (const run r : out.list) CHECK(r.length_bytes == 4096);
     for (const run r : out.list) p.unpin(r, false);
@@ -120,7 +122,7 @@ TEST_CASE("pinner: runs are as long as the memory's") {
     while (where.first.value <= where.last.value) {
       ++calls;
       out.list.clear();
-      REQUIRE(p.pin(p.current(), where, access::read, out.list).has_value());
+      REQUIRE(p.pin(p.current(), where, access_rights::read, out.list).has_value());
       runs.insert(runs.end(), out.list.begin(), out.list.end());
       CHECK(p.pinned_pages() == (where.first - user.range().first + out.list.bytes()) / 4096);
       where.first += out.list.bytes();
@@ -132,12 +134,13 @@ TEST_CASE("pinner: runs are as long as the memory's") {
   SECTION("joins what the list ends with, though the list has no room for another run") {
     const user_memory user = user_memory::create(memory, 4 * mebibyte).value();
     batch<2> out;
-    REQUIRE(p.pin(p.current(), pages_of(user, 512, 1), access::read, out.list).has_value());
-    REQUIRE(p.pin(p.current(), pages_of(user, 0, 10), access::read, out.list).has_value());
+    REQUIRE(p.pin(p.current(), pages_of(user, 512, 1), access_rights::read, out.list).has_value());
+    REQUIRE(p.pin(p.current(), pages_of(user, 0, 10), access_rights::read, out.list).has_value());
     CHECK(out.list.size() == 2);
     batch<2> joined;
-    REQUIRE(p.pin(p.current(), pages_of(user, 0, 1), access::read, joined.list).has_value());
-    REQUIRE(p.pin(p.current(), pages_of(user, 1, 600), access::read, joined.list).has_value());
+    REQUIRE(p.pin(p.current(), pages_of(user, 0, 1), access_rights::read, joined.list).has_value());
+    REQUIRE(
+        p.pin(p.current(), pages_of(user, 1, 600), access_rights::read, joined.list).has_value());
     CHECK(joined.list.size() == 2);
     CHECK(joined.list[0].length_bytes == 512 * 4096);
     CHECK(joined.list[1].length_bytes == 89 * 4096);
@@ -163,10 +166,10 @@ TEST_CASE("pinner: holes and missing rights are bad addresses at exactly the rig
                   .value();
           const user_range page = pages_of(user, bad, 1);
           if (kind == 0) REQUIRE(user.unmap(page).has_value());
-          if (kind == 1) REQUIRE(user.protect(page, access::none).has_value());
-          if (kind == 2) REQUIRE(user.protect(page, access::read).has_value());
-          for (const access rights : {access::read, access::read_write}) {
-            const bool fails = kind != 2 || rights == access::read_write;
+          if (kind == 1) REQUIRE(user.protect(page, access_rights::none).has_value());
+          if (kind == 2) REQUIRE(user.protect(page, access_rights::read).has_value());
+          for (const access_rights rights : {access_rights::read, access_rights::read_write}) {
+            const bool fails = kind != 2 || rights == access_rights::read_write;
             batch<128> out;
             const result<void> answer = p.pin(p.current(), user.range(), rights, out.list);
             if (fails && bad == 0) {
@@ -201,18 +204,19 @@ TEST_CASE("pinner: memory without a frame is refused, not given its address for 
   batch<4> out;
   std::vector<std::byte> heap(3 * 4096);
   const std::uint64_t inside = (reinterpret_cast<std::uintptr_t>(heap.data()) + 4095) / 4096 * 4096;
-  CHECK(p.pin(p.current(), user_range::sized({inside}, 4096), access::read, out.list).error() ==
+  CHECK(p.pin(p.current(), user_range::sized({inside}, 4096), access_rights::read, out.list)
+            .error() == errc::bad_address);
+  CHECK(p.pin(p.current(), user_range::sized({0}, 4096), access_rights::read, out.list).error() ==
         errc::bad_address);
-  CHECK(p.pin(p.current(), user_range::sized({0}, 4096), access::read, out.list).error() ==
-        errc::bad_address);
-  CHECK(p.pin(p.current(), user_range::sized({top - 4095}, 4096), access::read, out.list).error() ==
-        errc::bad_address);
+  CHECK(p.pin(p.current(), user_range::sized({top - 4095}, 4096), access_rights::read, out.list)
+            .error() == errc::bad_address);
   const user_memory theirs = user_memory::create(other_machine, 4 * mebibyte).value();
-  CHECK(p.pin(p.current(), theirs.range(), access::read, out.list).error() == errc::bad_address);
+  CHECK(p.pin(p.current(), theirs.range(), access_rights::read, out.list).error() ==
+        errc::bad_address);
   CHECK(out.list.empty());
   // A request that goes on past the end of its memory is pinned up to there.
   const user_memory user = user_memory::create(memory, 2 * mebibyte).value();
-  CHECK(p.pin(p.current(), {user.range().first, {top}}, access::read, out.list).has_value());
+  CHECK(p.pin(p.current(), {user.range().first, {top}}, access_rights::read, out.list).has_value());
   CHECK(out.list.bytes() == 2 * mebibyte);
   p.unpin(out.list[0], false);
 }
@@ -233,7 +237,7 @@ TEST_CASE("pinner: the process that owns the memory") {
   CHECK(!p.reachable(gone));
   batch<4> out;
   std::array<std::byte, 4> bytes{};
-  CHECK(p.pin(gone, user.range(), access::read, out.list).error() == errc::bad_address);
+  CHECK(p.pin(gone, user.range(), access_rights::read, out.list).error() == errc::bad_address);
   CHECK(p.charge(gone, account_mode::user, 1).error() == errc::invalid_argument);
   CHECK(p.read(gone, user.range().first, bytes).error() == errc::bad_address);
   CHECK(p.write(gone, user.range().first, bytes).error() == errc::bad_address);
@@ -253,7 +257,8 @@ TEST_CASE("pinner: model: pins against one count a frame, given back in other pi
       const std::uint64_t first = random() % 2048;
       const std::uint64_t count = 1 + random() % std::min<std::uint64_t>(2048 - first, 1200);
       batch<6> out;
-      REQUIRE(p.pin(p.current(), pages_of(user, first, count), access::read, out.list).has_value());
+      REQUIRE(p.pin(p.current(), pages_of(user, first, count), access_rights::read, out.list)
+                  .has_value());
       for (const run r : out.list) {
         held.push_back(r);
         for (std::uint64_t at = 0; at != r.length_bytes; at += 4096) ++model[r.first.value + at];
@@ -293,7 +298,7 @@ TEST_CASE("pinner: what is pinned outlives the user's mapping and the memory its
   std::optional<user_memory> user = user_memory::create(memory, 4 * mebibyte).value();
   user->data()[5] = std::byte{42};
   batch<4> out;
-  REQUIRE(p.pin(p.current(), user->range(), access::read_write, out.list).has_value());
+  REQUIRE(p.pin(p.current(), user->range(), access_rights::read_write, out.list).has_value());
   const physical frame = out.list[0].first;
   REQUIRE(user->unmap(user->range()).has_value());
   std::array<std::byte, 1> byte{};
@@ -318,7 +323,7 @@ TEST_CASE("pinner: files are pinned by offset, mapped or not") {
     const host::file file = user->file();
     batch<2000> out;
     const user_range part = {{4096}, {8 * mebibyte - 1}};
-    REQUIRE(p.pin_file(file, part, access::read, out.list).has_value());
+    REQUIRE(p.pin_file(file, part, access_rights::read, out.list).has_value());
     CHECK(out.list.bytes() == part.length());
     std::uint64_t offset = 4096;
     for (const run r : out.list)
@@ -328,16 +333,15 @@ TEST_CASE("pinner: files are pinned by offset, mapped or not") {
 
     user.reset();
     batch<2> few;
-    REQUIRE(p.pin_file(file, {{0}, {top}}, access::read_write, few.list).has_value());
+    REQUIRE(p.pin_file(file, {{0}, {top}}, access_rights::read_write, few.list).has_value());
     CHECK(few.list.size() == 2);
     for (const run r : few.list) p.unpin(r, true);
     few.list.clear();
-    CHECK(
-        p.pin_file(file, user_range::sized({8 * mebibyte}, 4096), access::read, few.list).error() ==
-        errc::invalid_argument);
+    CHECK(p.pin_file(file, user_range::sized({8 * mebibyte}, 4096), access_rights::read, few.list)
+              .error() == errc::invalid_argument);
     pinner stranger(other_machine);
-    CHECK(stranger.pin_file(file, user_range::sized({0}, 4096), access::read, few.list).error() ==
-          errc::invalid_argument);
+    CHECK(stranger.pin_file(file, user_range::sized({0}, 4096), access_rights::read, few.list)
+              .error() == errc::invalid_argument);
     CHECK(few.list.empty());
     CHECK(p.pinned_pages() == 0);
   }
@@ -359,7 +363,7 @@ TEST_CASE("pinner: copies as the owner would, and as a device") {
     p.write_frame(*user.frame_of(at), word);
     CHECK(std::memcmp(user.data() + 123, word.data(), 3) == 0);
 
-    REQUIRE(user.protect(pages_of(user, 2, 1), access::read).has_value());
+    REQUIRE(user.protect(pages_of(user, 2, 1), access_rights::read).has_value());
     const result<void> written = p.write(p.current(), at, bytes);
     CHECK(written.error() == errc::bad_address);
     CHECK(written.error().at == 2 * 4096 - 123);
@@ -445,27 +449,30 @@ TEST_CASE("pinner: with lock_memory what is pinned is locked, once, and RLIMIT_M
   const memlock_limit limit((before + 40) * 4096);
 
   batch<1> one, again, other;
-  REQUIRE(p.pin(p.current(), pages_of(user, 0, 16), access::read_write, one.list).has_value());
+  REQUIRE(
+      p.pin(p.current(), pages_of(user, 0, 16), access_rights::read_write, one.list).has_value());
   CHECK(locked_pages() == before + 16);
-  REQUIRE(p.pin(p.current(), pages_of(user, 8, 8), access::read_write, again.list).has_value());
+  REQUIRE(
+      p.pin(p.current(), pages_of(user, 8, 8), access_rights::read_write, again.list).has_value());
   CHECK(locked_pages() == before + 16);
-  REQUIRE(p.pin(p.current(), pages_of(user, 16, 16), access::read, other.list).has_value());
+  REQUIRE(p.pin(p.current(), pages_of(user, 16, 16), access_rights::read, other.list).has_value());
   CHECK(locked_pages() == before + 32);
 
   // 8 pages are left: a run of 16 is refused, and leaves nothing behind.
   batch<4> refused;
-  CHECK(p.pin(p.current(), pages_of(user, 32, 16), access::read, refused.list).error() ==
+  CHECK(p.pin(p.current(), pages_of(user, 32, 16), access_rights::read, refused.list).error() ==
         errc::not_enough_memory);
   CHECK(refused.list.empty());
   CHECK(locked_pages() == before + 32);
   CHECK(p.pinned_pages() == 40);
   // Runs that fit before one that does not are pinned.
-  REQUIRE(p.pin(p.current(), pages_of(user, 40, 24), access::read, refused.list).has_value());
+  REQUIRE(
+      p.pin(p.current(), pages_of(user, 40, 24), access_rights::read, refused.list).has_value());
   CHECK(refused.list.bytes() == 8 * 4096);
   CHECK(locked_pages() == before + 40);
   // More of what is locked already costs nothing.
   batch<1> third;
-  REQUIRE(p.pin(p.current(), pages_of(user, 0, 16), access::read, third.list).has_value());
+  REQUIRE(p.pin(p.current(), pages_of(user, 0, 16), access_rights::read, third.list).has_value());
 
   p.unpin(one.list[0], false);
   p.unpin(third.list[0], false);
@@ -491,7 +498,7 @@ TEST_CASE("pinner: several threads pin and unpin while another changes the memor
         batch<8> out;
         const std::uint64_t first = random() % 2048;
         const user_range where = pages_of(user, first, 1 + random() % (2048 - first));
-        const result<void> answer = p.pin(p.current(), where, access::read_write, out.list);
+        const result<void> answer = p.pin(p.current(), where, access_rights::read_write, out.list);
         if (!answer && answer.error() != errc::bad_address) ++bad;
         if (answer.has_value() == out.list.empty()) ++bad;
         for (const run r : out.list) {
@@ -503,7 +510,7 @@ TEST_CASE("pinner: several threads pin and unpin while another changes the memor
   }
   threads.emplace_back([&] {
     for (std::uint64_t n = 0; n != 100; ++n) {
-      if (!user.protect(pages_of(user, 100 + n * 4, 1), access::read)) ++bad;
+      if (!user.protect(pages_of(user, 100 + n * 4, 1), access_rights::read)) ++bad;
       if (n % 10 == 0 && !user.unmap(pages_of(user, 1000 + n, 2))) ++bad;
     }
   });

@@ -21,7 +21,7 @@ namespace {
 
 using namespace iopt;
 using host::system_calls;
-using iopt::access;  // not that of unistd.h
+using iopt::access_rights;  // not that of unistd.h
 
 /// Pages of this process that are unmapped at the end.
 struct pages_here {
@@ -51,9 +51,9 @@ TEST_CASE("probe: the good pages before a bad one are counted exactly") {
         if (kind == 0) REQUIRE(::munmap(memory.page(bad), 4096) == 0);
         if (kind == 1) REQUIRE(::mprotect(memory.page(bad), 4096, PROT_NONE) == 0);
         if (kind == 2) REQUIRE(::mprotect(memory.page(bad), 4096, PROT_READ) == 0);
-        for (const access rights :
-             {access::none, access::read, access::read_write, access::write}) {
-          const bool fails = kind != 2 || allows(rights, access::write);
+        for (const access_rights rights : {access_rights::none, access_rights::read,
+                                           access_rights::read_write, access_rights::write}) {
+          const bool fails = kind != 2 || allows(rights, access_rights::write);
           const result<std::uint64_t> answer =
               host::touchable_bytes(memory.range(0, 20), rights, calls);
           if (fails && bad == 0)
@@ -61,9 +61,8 @@ TEST_CASE("probe: the good pages before a bad one are counted exactly") {
           else
             CHECK(answer.value() == (fails ? bad : 20) * 4096);
         }
-        CHECK(
-            host::touchable_bytes(memory.range(bad + 1, 19 - bad), access::write, calls).value() ==
-            (19 - bad) * 4096);
+        CHECK(host::touchable_bytes(memory.range(bad + 1, 19 - bad), access_rights::write, calls)
+                  .value() == (19 - bad) * 4096);
       }
     }
   }
@@ -74,7 +73,7 @@ TEST_CASE("probe: past the end of a file") {
   REQUIRE(::ftruncate(file, 3 * 4096) == 0);
   pages_here memory(8, MAP_SHARED, file);
   for (const system_calls calls : {system_calls::best, system_calls::portable}) {
-    for (const access rights : {access::read, access::write}) {
+    for (const access_rights rights : {access_rights::read, access_rights::write}) {
       CHECK(host::touchable_bytes(memory.range(0, 8), rights, calls).value() == 3 * 4096);
       CHECK(host::touchable_bytes(memory.range(3, 5), rights, calls).error() == errc::bad_address);
     }
@@ -86,9 +85,9 @@ TEST_CASE("probe: addresses that no process has") {
   for (const system_calls calls : {system_calls::best, system_calls::portable}) {
     for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{1} << 47, top - 8191}) {
       CAPTURE(first);
-      CHECK(host::touchable_bytes({{first}, {first + 8191}}, access::read, calls).error() ==
+      CHECK(host::touchable_bytes({{first}, {first + 8191}}, access_rights::read, calls).error() ==
             errc::bad_address);
-      CHECK(host::touchable_bytes({{first}, {first + 8191}}, access::write, calls).error() ==
+      CHECK(host::touchable_bytes({{first}, {first + 8191}}, access_rights::write, calls).error() ==
             errc::bad_address);
       std::byte byte{};
       CHECK(host::copy_from({first}, {&byte, 1}, calls).error() == errc::bad_address);
@@ -104,7 +103,7 @@ TEST_CASE("probe: bytes keep their values, also while another thread writes them
   for (const system_calls calls : {system_calls::best, system_calls::portable}) {
     pages_here memory(4);
     for (std::size_t n = 0; n != memory.bytes; ++n) memory.base[n] = static_cast<std::byte>(n * 7);
-    REQUIRE(host::touchable_bytes(memory.range(0, 4), access::write, calls).has_value());
+    REQUIRE(host::touchable_bytes(memory.range(0, 4), access_rights::write, calls).has_value());
     for (std::size_t n = 0; n != memory.bytes; ++n)
       if (memory.base[n] != static_cast<std::byte>(n * 7)) FAIL("byte " << n);
 
@@ -116,7 +115,7 @@ TEST_CASE("probe: bytes keep their values, also while another thread writes them
       done = true;
     });
     while (!done)
-      if (!host::touchable_bytes(memory.range(0, 4), access::write, calls)) break;
+      if (!host::touchable_bytes(memory.range(0, 4), access_rights::write, calls)) break;
     writer.join();
     CHECK(word == 100'000);
   }
@@ -126,8 +125,8 @@ TEST_CASE("probe: a word that holds what the futex call compares with") {
   pages_here memory(1);
   const std::uint32_t unlikely = 0x9e3779b9;
   std::memcpy(memory.base, &unlikely, sizeof unlikely);
-  CHECK(host::touchable_bytes(memory.range(0, 1), access::read, system_calls::portable).value() ==
-        4096);
+  CHECK(host::touchable_bytes(memory.range(0, 1), access_rights::read, system_calls::portable)
+            .value() == 4096);
 }
 
 TEST_CASE("probe: copies stop at the byte that fails") {
@@ -192,11 +191,11 @@ TEST_CASE("probe: a kernel or a sandbox without the best calls gives the same an
       if (!become_old_kernel(static_cast<std::uint32_t>(number))) ::_exit(100);
       if (::madvise(memory.base, 0, MADV_POPULATE_READ) == 0 || errno != EINVAL) ::_exit(101);
       std::array<std::byte, 3 * 4096> bytes{};
-      if (host::touchable_bytes(memory.range(0, 8), access::read).value_or(0) != 7 * 4096)
+      if (host::touchable_bytes(memory.range(0, 8), access_rights::read).value_or(0) != 7 * 4096)
         ::_exit(1);
-      if (host::touchable_bytes(memory.range(0, 8), access::write).value_or(0) != 5 * 4096)
+      if (host::touchable_bytes(memory.range(0, 8), access_rights::write).value_or(0) != 5 * 4096)
         ::_exit(2);
-      if (host::touchable_bytes(memory.range(7, 1), access::read)) ::_exit(3);
+      if (host::touchable_bytes(memory.range(7, 1), access_rights::read)) ::_exit(3);
       if (!host::copy_to(memory.range(1, 1).first + 9, bytes)) ::_exit(4);
       if (!host::copy_from(memory.range(4, 1).first, bytes)) ::_exit(5);
       const result<void> past = host::copy_to(memory.range(4, 1).first, bytes);

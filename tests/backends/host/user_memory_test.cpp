@@ -146,7 +146,8 @@ TEST_CASE("user_memory: nothing outside and nothing in holes") {
   CHECK(!user.frame_of({top}));
   CHECK(user.unmap({first - 4096, first + 4095}).error() == errc::invalid_argument);
   CHECK(user.unmap({first, first + 4094}).error() == errc::invalid_argument);
-  CHECK(user.protect({first + 1, first + 4095}, access::read).error() == errc::invalid_argument);
+  CHECK(user.protect({first + 1, first + 4095}, access_rights::read).error() ==
+        errc::invalid_argument);
 
   std::vector<std::optional<physical>> model;
   for (std::uint64_t n = 0; n != 2048; ++n) model.push_back(user.frame_of(first + n * 4096));
@@ -160,7 +161,7 @@ TEST_CASE("user_memory: nothing outside and nothing in holes") {
     const bool holed = std::any_of(model.begin() + static_cast<long>(start),
                                    model.begin() + static_cast<long>(end),
                                    [](const auto& frame) { return !frame; });
-    const result<void> protect = user.protect(where, access::read_write);
+    const result<void> protect = user.protect(where, access_rights::read_write);
     REQUIRE(protect.has_value() == !holed);
     if (holed) REQUIRE(protect.error() == errc::bad_address);
     REQUIRE(user.unmap(where).has_value());

@@ -9,7 +9,7 @@ using namespace iopt;
 
 namespace {
 
-constexpr attributes rw{iopt::access::read_write, memory_type::cached};
+constexpr attributes rw{iopt::access_rights::read_write, memory_type::cached};
 constexpr std::uint64_t page = 4096;
 
 iova_range pages(std::uint64_t first, std::uint64_t count) {
@@ -25,7 +25,7 @@ TEST_CASE("the mock domain counts calls and entries") {
   CHECK(d.entries() == 2);
   CHECK(d.bytes_mapped() == 2 * gibibyte);
   const run runs[] = {{{page}, page}, {{64 * page}, 3 * page}};
-  REQUIRE(d.map_runs({0}, runs, iopt::access::read).has_value());
+  REQUIRE(d.map_runs({0}, runs, iopt::access_rights::read).has_value());
   CHECK(d.entries(page) == 4);
   CHECK(d.translate({5}) == physical{page + 5});
   d.sync();
@@ -42,8 +42,8 @@ TEST_CASE("the mock domain counts calls and entries") {
 
   const std::vector<mock::domain::mapping> t = d.contents();
   REQUIRE(t.size() == 3);
-  CHECK(t[0] == mock::domain::mapping{pages(0, 1), {page}, {iopt::access::read, {}}});
-  CHECK(t[1] == mock::domain::mapping{pages(1, 3), {64 * page}, {iopt::access::read, {}}});
+  CHECK(t[0] == mock::domain::mapping{pages(0, 1), {page}, {iopt::access_rights::read, {}}});
+  CHECK(t[1] == mock::domain::mapping{pages(1, 3), {64 * page}, {iopt::access_rights::read, {}}});
   CHECK(t[2].range == iova_range::sized({gibibyte}, 2 * gibibyte));
   CHECK(d.verify() == "");
 }
@@ -74,7 +74,7 @@ TEST_CASE("the mock domain notices broken preconditions") {
   CHECK(noticed("aperture"));
   CHECK(!d.map(pages(1, 2), {top - page + 1}, rw));
   CHECK(noticed("physical"));
-  CHECK(!d.map_runs({page}, {}, iopt::access::read));
+  CHECK(!d.map_runs({page}, {}, iopt::access_rights::read));
   CHECK(noticed("no run"));
 
   REQUIRE(d.map(pages(4, 4), {0}, rw).has_value());
@@ -84,7 +84,7 @@ TEST_CASE("the mock domain notices broken preconditions") {
   CHECK(!d.map(pages(2, 3), {0}, rw));
   CHECK(noticed("something is mapped"));
   const run runs[] = {{{page}, page}, {{0}, 3 * page}};
-  CHECK(!d.map_runs({2 * page}, runs, iopt::access::read));
+  CHECK(!d.map_runs({2 * page}, runs, iopt::access_rights::read));
   CHECK(noticed("something is mapped"));
   CHECK(d.bytes_mapped() == 4 * page);
 
@@ -106,9 +106,9 @@ TEST_CASE("the mock domain notices broken preconditions") {
   CHECK(noticed("full"));
   CHECK(!d.split({{9 * page + 1}, {10 * page - 1}}));
   CHECK(noticed("split"));
-  CHECK(!d.protect(pages(9, 2), iopt::access::read));
+  CHECK(!d.protect(pages(9, 2), iopt::access_rights::read));
   CHECK(noticed("protect"));
-  CHECK(!d.replace({10 * page}, std::span(runs).first(1), iopt::access::read));
+  CHECK(!d.replace({10 * page}, std::span(runs).first(1), iopt::access_rights::read));
   CHECK(noticed("replace"));
   CHECK(d.unmap(pages(9, 1)) == page);
   CHECK(d.violations() == 0);
@@ -139,10 +139,10 @@ TEST_CASE("every fault point of the mock domain leaves T unchanged", "[sweep]") 
   const auto operation = [&](int n) -> result<void> {
     switch (n) {
       case 0: return d.map(pages(0, 1), {0}, rw);
-      case 1: return d.map_runs({0}, runs, iopt::access::read);
+      case 1: return d.map_runs({0}, runs, iopt::access_rights::read);
       case 2: return d.split(iova_range::sized({gibibyte + page}, page));
-      case 3: return d.protect(iova_range::sized({gibibyte}, gibibyte), iopt::access::read);
-      case 4: return d.replace({gibibyte}, other, iopt::access::read);
+      case 3: return d.protect(iova_range::sized({gibibyte}, gibibyte), iopt::access_rights::read);
+      case 4: return d.replace({gibibyte}, other, iopt::access_rights::read);
       default: return d.set_dirty_tracking(true);
     }
   };
@@ -165,20 +165,20 @@ TEST_CASE("giving back the rights of just before does not fail") {
   mock::domain d(options);
   REQUIRE(d.map(pages(0, 2), {0}, rw).has_value());
   REQUIRE(d.map(pages(2, 2), {0}, rw).has_value());
-  REQUIRE(d.protect(pages(0, 2), iopt::access::read).has_value());
-  REQUIRE(d.protect(pages(2, 2), iopt::access::read).has_value());
+  REQUIRE(d.protect(pages(0, 2), iopt::access_rights::read).has_value());
+  REQUIRE(d.protect(pages(2, 2), iopt::access_rights::read).has_value());
   faults.arm(0);
-  CHECK(d.protect(pages(2, 2), iopt::access::read_write).has_value());
-  CHECK(d.protect(pages(0, 2), iopt::access::read_write).has_value());
+  CHECK(d.protect(pages(2, 2), iopt::access_rights::read_write).has_value());
+  CHECK(d.protect(pages(0, 2), iopt::access_rights::read_write).has_value());
   CHECK_FALSE(faults.fired());
-  CHECK_FALSE(d.protect(pages(0, 4), iopt::access::read_write).has_value());
+  CHECK_FALSE(d.protect(pages(0, 4), iopt::access_rights::read_write).has_value());
   CHECK(d.attributes_at({3 * page}) == rw);
 }
 
 TEST_CASE("a device faults where its rights end") {
   mock::domain d;
   REQUIRE(d.map(pages(1, 2), {0}, rw).has_value());
-  REQUIRE(d.map(pages(3, 1), {0}, {iopt::access::read, {}}).has_value());
+  REQUIRE(d.map(pages(3, 1), {0}, {iopt::access_rights::read, {}}).has_value());
   CHECK(d.device_reads(pages(1, 3)));
   CHECK_FALSE(d.device_reads(pages(1, 4)));
   CHECK_FALSE(d.device_reads(pages(0, 2)));
@@ -233,7 +233,7 @@ TEST_CASE("replaced entries stay written") {
   REQUIRE(d.map(pages(0, 4), {0}, rw).has_value());
   CHECK(d.device_writes(pages(2, 1)));
   const run there[] = {{{64 * page}, 4 * page}};
-  REQUIRE(d.replace({0}, there, iopt::access::read_write).has_value());
+  REQUIRE(d.replace({0}, there, iopt::access_rights::read_write).has_value());
   std::uint64_t dirty = 0;
   REQUIRE(d.read_dirty(pages(0, 4), dirty_read::keep, [&](iova_range r) {
              dirty += r.length();
@@ -309,11 +309,11 @@ TEST_CASE("replacing takes as many entries as it must, and any number of nodes")
   CHECK(d.entries() == 4);
   // No longer congruent: 2^20 small entries in 2048 nodes, and back.
   const run small[] = {{{page}, 4 * gibibyte}};
-  REQUIRE(d.replace({0}, small, iopt::access::read_write).has_value());
+  REQUIRE(d.replace({0}, small, iopt::access_rights::read_write).has_value());
   CHECK(d.entries(page) == 4 * gibibyte / page);
   CHECK(d.translate({gibibyte + 5}) == physical{gibibyte + page + 5});
   const run large[] = {{{8 * gibibyte}, 4 * gibibyte}};
-  REQUIRE(d.replace({0}, large, iopt::access::read_write).has_value());
+  REQUIRE(d.replace({0}, large, iopt::access_rights::read_write).has_value());
   CHECK(d.entries() == 4);
   CHECK(d.verify() == "");
 }

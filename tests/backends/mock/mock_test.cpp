@@ -14,9 +14,9 @@ TEST_CASE("the mock backend works together") {
   const user_range memory = user_range::sized({0x7f00'0000'0000}, 8 * mebibyte);
   run storage[8];
   run_list runs{storage};
-  REQUIRE(p.pin(p.current(), memory, iopt::access::read_write, runs).has_value());
+  REQUIRE(p.pin(p.current(), memory, iopt::access_rights::read_write, runs).has_value());
   REQUIRE(p.charge(p.current(), account_mode::user, 2048).has_value());
-  REQUIRE(d.map_runs({gibibyte}, runs.view(), iopt::access::read_write).has_value());
+  REQUIRE(d.map_runs({gibibyte}, runs.view(), iopt::access_rights::read_write).has_value());
   CHECK(d.entries(2 * mebibyte) == 4);
   CHECK(d.translate({gibibyte + 3 * mebibyte}) ==
         p.frame_of(p.current(), memory.first + 3 * mebibyte));

@@ -38,7 +38,9 @@ struct model {
   }
 };
 
-table_word word(physical p) { return table_word(p, {access::read_write, memory_type::cached}); }
+table_word word(physical p) {
+  return table_word(p, {access_rights::read_write, memory_type::cached});
+}
 
 struct shape {
   page_size_set sizes;

@@ -10,7 +10,7 @@ using namespace iopt;
 
 namespace {
 
-constexpr attributes rw{iopt::access::read_write, memory_type::cached};
+constexpr attributes rw{iopt::access_rights::read_write, memory_type::cached};
 constexpr std::uint64_t page = 4096;
 
 user_range at(std::uint64_t first, std::uint64_t bytes) {
@@ -18,7 +18,7 @@ user_range at(std::uint64_t first, std::uint64_t bytes) {
 }
 
 std::vector<run> pin(mock::pinner& p, user_range r,
-                     iopt::access rights = iopt::access::read_write) {
+                     iopt::access_rights rights = iopt::access_rights::read_write) {
   std::vector<run> storage(4096);
   run_list out{storage};
   REQUIRE(p.pin(p.current(), r, rights, out).has_value());
@@ -78,25 +78,25 @@ TEST_CASE("holes, read-only memory and short pins") {
   p.set_hole(p.current(), at(8 * page, 2 * page));
   p.set_read_only(p.current(), at(4 * page, page));
   run_list out{storage};
-  REQUIRE(p.pin(p.current(), at(0, 16 * page), iopt::access::read, out).has_value());
+  REQUIRE(p.pin(p.current(), at(0, 16 * page), iopt::access_rights::read, out).has_value());
   CHECK(out.bytes() == 8 * page);
   p.unpin(out[0], false);
   out.clear();
-  REQUIRE(p.pin(p.current(), at(0, 16 * page), iopt::access::write, out).has_value());
+  REQUIRE(p.pin(p.current(), at(0, 16 * page), iopt::access_rights::write, out).has_value());
   CHECK(out.bytes() == 4 * page);
   p.unpin(out[0], false);
   out.clear();
-  CHECK(p.pin(p.current(), at(9 * page, page), iopt::access::read, out).error() ==
+  CHECK(p.pin(p.current(), at(9 * page, page), iopt::access_rights::read, out).error() ==
         errc::bad_address);
   p.set_hole(p.current(), at(9 * page, page), false);
   p.set_longest_pin(2);
-  REQUIRE(p.pin(p.current(), at(9 * page, 8 * page), iopt::access::read, out).has_value());
+  REQUIRE(p.pin(p.current(), at(9 * page, 8 * page), iopt::access_rights::read, out).has_value());
   CHECK(out.bytes() == 2 * page);
   p.unpin(out[0], false);
   out.clear();
   // There is nothing beyond the address space of a process.
-  CHECK(p.pin(p.current(), at(std::uint64_t{1} << 47, page), iopt::access::read, out).error() ==
-        errc::bad_address);
+  CHECK(p.pin(p.current(), at(std::uint64_t{1} << 47, page), iopt::access_rights::read, out)
+            .error() == errc::bad_address);
   CHECK(p.is_idle());
 }
 
@@ -111,12 +111,12 @@ TEST_CASE("the mock pinner notices broken preconditions") {
     p.forget_violations();
     return good;
   };
-  CHECK(!p.pin(p.current(), at(1, page), iopt::access::read, out));
+  CHECK(!p.pin(p.current(), at(1, page), iopt::access_rights::read, out));
   CHECK(noticed("whole pages"));
-  CHECK(!p.pin(p.current(), at(0, 100), iopt::access::read, out));
+  CHECK(!p.pin(p.current(), at(0, 100), iopt::access_rights::read, out));
   CHECK(noticed("whole pages"));
   run_list full;
-  CHECK(!p.pin(p.current(), at(0, page), iopt::access::read, full));
+  CHECK(!p.pin(p.current(), at(0, page), iopt::access_rights::read, full));
   CHECK(noticed("full"));
   const std::vector<run> held = pin(p, at(0, 2 * page));
   p.unpin(run(held[0].first, 3 * page), false);
@@ -164,7 +164,7 @@ TEST_CASE("a frame that a device can reach must not be unpinned") {
   CHECK(p.violations() == 2);
   // Replaced: the old frame is free at once, the new one is not.
   const run other = pin(p, at(64 * page, 2 * page))[0];
-  REQUIRE(d->replace({2 * page}, {&other, 1}, iopt::access::read).has_value());
+  REQUIRE(d->replace({2 * page}, {&other, 1}, iopt::access_rights::read).has_value());
   p.unpin(again, false);
   CHECK(p.violations() == 2);
   p.unpin(run(other.first, page), false);
@@ -189,7 +189,7 @@ TEST_CASE("device memory is revoked, and comes back elsewhere") {
   mock::domain d;
   p.watch(d);
   const iova_range r = iova_range::sized({0}, 2 * page);
-  REQUIRE(d.map(r, out[0].first, {iopt::access::read, memory_type::mmio}).has_value());
+  REQUIRE(d.map(r, out[0].first, {iopt::access_rights::read, memory_type::mmio}).has_value());
   p.set_revoked(e, true);  // too early
   CHECK(p.violations() == 1);
   d.unmap(r);
@@ -262,8 +262,8 @@ TEST_CASE("every fault point of the mock pinner changes nothing", "[sweep]") {
   std::byte bytes[4]{};
   const auto operation = [&](int n) -> result<void> {
     switch (n) {
-      case 0: return p.pin(p.current(), at(0, page), iopt::access::read, out);
-      case 1: return p.pin_file(f, at(0, page), iopt::access::read, out);
+      case 0: return p.pin(p.current(), at(0, page), iopt::access_rights::read, out);
+      case 1: return p.pin_file(f, at(0, page), iopt::access_rights::read, out);
       case 2: return p.resolve(e, at(0, page), out);
       case 3: return p.charge(p.current(), account_mode::user, 1);
       case 4: return p.read(p.current(), {0}, bytes);

@@ -99,7 +99,8 @@ class pinner {
     return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
   }
 
-  result<void> pin(const owner& who, user_range where, access rights, run_list& out) noexcept {
+  result<void> pin(const owner& who, user_range where, access_rights rights,
+                   run_list& out) noexcept {
     IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
     if (who != current()) return fail(errc::bad_address);
     const std::shared_lock guard(machine_->lock);
@@ -128,7 +129,7 @@ class pinner {
   /// Pins pages of a file, whether a user maps them or not.
   /// Errors: invalid_argument past the end of the file, or where it is of another machine;
   /// not_enough_memory as pin().
-  result<void> pin_file(const file& from, user_range where, access, run_list& out) noexcept {
+  result<void> pin_file(const file& from, user_range where, access_rights, run_list& out) noexcept {
     IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
     const detail::host_region& region = from.region();
     if (region.machine != machine_ || where.first.value >= region.bytes)
@@ -141,7 +142,7 @@ class pinner {
       const user_range seen = user_range::sized(
           {reinterpret_cast<std::uintptr_t>(machine_->view) + r.first.value}, r.length_bytes);
       const std::uint64_t touched =
-          touchable_bytes(seen, access::write, options_.calls).value_or(0);
+          touchable_bytes(seen, access_rights::write, options_.calls).value_or(0);
       good += touched;
       return touched == r.length_bytes;
     });

@@ -137,10 +137,10 @@ namespace iopt::host {
 /// Cost      One system call where all can be touched, O(log pages) where not; with portable calls
 ///           one a page.
 /// Threads   Any. What another thread unmaps meanwhile is its own concern.
-inline result<std::uint64_t> touchable_bytes(user_range where, access rights,
+inline result<std::uint64_t> touchable_bytes(user_range where, access_rights rights,
                                              system_calls calls = system_calls::best) noexcept {
   IOPT_ASSERT(where.is_aligned(page_bytes));
-  const bool write = allows(rights, access::write);
+  const bool write = allows(rights, access_rights::write);
   const std::uint64_t first = where.first.value;
   const std::uint64_t pages = where.length_minus_one() / page_bytes + 1;
   const int advice = write ? detail::host_populate_write : detail::host_populate_read;

@@ -236,15 +236,15 @@ class user_memory {
   /// Changes what this process may do with these pages: reading, writing, both or none.
   /// Errors: invalid_argument where they are not whole pages of range(); bad_address where one is
   /// a hole; not_enough_memory past the kernel's number of mappings (some pages may have changed).
-  result<void> protect(user_range where, access rights) noexcept {
+  result<void> protect(user_range where, access_rights rights) noexcept {
     if (!range().contains(where) || !where.is_aligned(page_bytes))
       return fail(errc::invalid_argument);
     const std::unique_lock guard(region_->machine->lock);
     const user_range* const hole = region_->hole_from(where.first);
     if (hole != region_->holes.end() && hole->overlaps(where)) return fail(errc::bad_address);
-    const int protection = (allows(rights, access::read) ? PROT_READ : 0) |
-                           (allows(rights, access::write) ? PROT_WRITE : 0) |
-                           (allows(rights, access::execute) ? PROT_EXEC : 0);
+    const int protection = (allows(rights, access_rights::read) ? PROT_READ : 0) |
+                           (allows(rights, access_rights::write) ? PROT_WRITE : 0) |
+                           (allows(rights, access_rights::execute) ? PROT_EXEC : 0);
     if (::mprotect(pointer(where), where.length(), protection) != 0)
       return fail(detail::host_error(errno));
     return {};

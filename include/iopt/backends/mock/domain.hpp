@@ -73,7 +73,7 @@ class domain : public strictness {
 
   // run_mapping_domain, run_returning_domain, range_translating_domain, flushing_domain
 
-  result<void> map_runs(iova at, std::span<const run> runs, access rights) {
+  result<void> map_runs(iova at, std::span<const run> runs, access_rights rights) {
     const single_call now(*this, busy_);
     ++calls_.map_runs;
     calls_.runs += runs.size();
@@ -158,13 +158,13 @@ class domain : public strictness {
     return {};
   }
 
-  result<void> protect(iova_range r, access rights) {
+  result<void> protect(iova_range r, access_rights rights) {
     const single_call now(*this, busy_);
     ++calls_.protect;
     if (!earlier_.gives_back(r, rights) && fails(fault_point::protect))
       return fail(options_.faults->error_of(fault_point::protect));
     if (!is_union(r, "protect")) return fail(errc::invalid_argument);
-    const access old = table_.find(r.first)->get().how().rights;
+    const access_rights old = table_.find(r.first)->get().how().rights;
     bool uniform = true;
     table_.for_each(r, [&](page_table::place at) {
       uniform = uniform && at.get().how().rights == old;
@@ -176,7 +176,7 @@ class domain : public strictness {
     return {};
   }
 
-  result<void> replace(iova at, std::span<const run> runs, access rights) {
+  result<void> replace(iova at, std::span<const run> runs, access_rights rights) {
     const single_call now(*this, busy_);
     ++calls_.replace;
     calls_.runs += runs.size();
@@ -218,10 +218,10 @@ class domain : public strictness {
   // What a device does.
 
   /// A device reads all of r. Whether it may; false is a fault.
-  bool device_reads(iova_range r) const { return device_uses(r, access::read); }
+  bool device_reads(iova_range r) const { return device_uses(r, access_rights::read); }
   /// A device writes all of r: with tracking on, each entry it meets joins W. False is a fault.
   bool device_writes(iova_range r) {
-    if (!device_uses(r, access::write)) return false;
+    if (!device_uses(r, access_rights::write)) return false;
     mark_dirty(r);
     return true;
   }
@@ -356,7 +356,7 @@ class domain : public strictness {
     return {};
   }
   // All of the runs, or none.
-  result<void> write(iova_range all, std::span<const run> runs, access rights) {
+  result<void> write(iova_range all, std::span<const run> runs, access_rights rights) {
     std::uint64_t offset = 0;
     for (const run& r : runs) {
       const result<void> written = write(iova_range::sized(all.first + offset, r.length_bytes),
@@ -416,7 +416,7 @@ class domain : public strictness {
     return bytes;
   }
 
-  bool device_uses(iova_range r, access wanted) const {
+  bool device_uses(iova_range r, access_rights wanted) const {
     std::uint64_t next = r.first.value;
     bool good = true;
     table_.for_each(r, [&](page_table::place at) {

@@ -19,12 +19,12 @@ namespace iopt::mock {
 /// Tested by   tests/backends/mock/domain_test.cpp
 class earlier_rights {
  public:
-  bool gives_back(iova_range r, access rights) const {
+  bool gives_back(iova_range r, access_rights rights) const {
     const auto at = known_.find(r.first.value);
     return at != known_.end() && at->second.last == r.last && at->second.rights == rights;
   }
   /// `rights` is nothing where r had several.
-  void remember(iova_range r, std::optional<access> rights) {
+  void remember(iova_range r, std::optional<access_rights> rights) {
     if (rights) {
       known_[r.first.value] = {r.last, *rights};
     } else {
@@ -38,7 +38,7 @@ class earlier_rights {
  private:
   struct entry {
     iova last{};
-    access rights = access::none;
+    access_rights rights = access_rights::none;
   };
   std::unordered_map<std::uint64_t, entry> known_;
 };

@@ -135,7 +135,7 @@ class pinner : public strictness {
     const std::lock_guard hold(mutex_);
     return current_;
   }
-  result<void> pin(const owner& w, user_range r, access a, run_list& out) {
+  result<void> pin(const owner& w, user_range r, access_rights a, run_list& out) {
     const std::lock_guard hold(mutex_);
     ++calls_.pin;
     if (fails(fault_point::pin)) return fail(options_.faults->error_of(fault_point::pin));
@@ -185,7 +185,7 @@ class pinner : public strictness {
 
   // file_pinner, device_memory_pinner
 
-  result<void> pin_file(const file& f, user_range r, access a, run_list& out) {
+  result<void> pin_file(const file& f, user_range r, access_rights a, run_list& out) {
     const std::lock_guard hold(mutex_);
     ++calls_.pin_file;
     if (fails(fault_point::pin_file)) return fail(options_.faults->error_of(fault_point::pin_file));
@@ -198,7 +198,8 @@ class pinner : public strictness {
     if (fails(fault_point::resolve)) return fail(options_.faults->error_of(fault_point::resolve));
     if (!may_pin(r, out)) return fail(errc::invalid_argument);
     if (revoked_.at(e.id)) return fail(errc::no_such_device);
-    return take(space(e.id), r, access::none, out, errc::result_out_of_range, memory_type::mmio);
+    return take(space(e.id), r, access_rights::none, out, errc::result_out_of_range,
+                memory_type::mmio);
   }
 
   // copying_pinner, frame_copying_pinner
@@ -320,9 +321,9 @@ class pinner : public strictness {
     if (out.full()) return violated("pin: the list is full", r.first.value, r.last.value), false;
     return true;
   }
-  result<void> take(const memory_space& s, user_range r, access a, run_list& out, errc nothing,
-                    memory_type type = memory_type::cached) {
-    std::uint64_t left = s.usable(r.first.value, allows(a, access::write));
+  result<void> take(const memory_space& s, user_range r, access_rights a, run_list& out,
+                    errc nothing, memory_type type = memory_type::cached) {
+    std::uint64_t left = s.usable(r.first.value, allows(a, access_rights::write));
     left = align_down(left, options_.page_bytes);
     if (left == 0) return fail({nothing, error_place::request_byte, 0});
     left = std::min(left - 1, r.length_minus_one()) + 1;

@@ -80,7 +80,7 @@ class restricted_domain {
   page_size_set page_sizes() const { return inner_.page_sizes(); }
   iova_range aperture() const { return inner_.aperture(); }
 
-  result<void> map_runs(iova at, std::span<const run> runs, access rights)
+  result<void> map_runs(iova at, std::span<const run> runs, access_rights rights)
     requires(has(Abilities, ability::map_runs))
   {
     return inner_.map_runs(at, runs, rights);
@@ -117,12 +117,12 @@ class restricted_domain {
   {
     return inner_.split(r);
   }
-  result<void> protect(iova_range r, access rights)
+  result<void> protect(iova_range r, access_rights rights)
     requires(has(Abilities, ability::protect))
   {
     return inner_.protect(r, rights);
   }
-  result<void> replace(iova at, std::span<const run> runs, access rights)
+  result<void> replace(iova at, std::span<const run> runs, access_rights rights)
     requires(has(Abilities, ability::replace))
   {
     return inner_.replace(at, runs, rights);

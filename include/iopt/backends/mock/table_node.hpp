@@ -37,7 +37,7 @@ struct table_word {
   constexpr bool has(std::uint64_t flag) const noexcept { return (bits & flag) != 0; }
   constexpr physical where() const noexcept { return {bits & target}; }
   constexpr attributes how() const noexcept {
-    return {static_cast<access>((bits & rights) >> rights_shift),
+    return {static_cast<access_rights>((bits & rights) >> rights_shift),
             static_cast<memory_type>((bits & type) >> type_shift)};
   }
 };
