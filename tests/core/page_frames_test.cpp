@@ -11,7 +11,60 @@ using iopt::iova;
 using table_type = iopt::io_pagetable<iopt::mock::pinner, iopt::mock::domain>;
 using access_type = iopt::access_object<iopt::mock::pinner, iopt::mock::domain>;
 
+/// A pinner that finds every other page, or every page, to be memory that the kernel keeps apart.
+struct reserving_pinner {
+  struct owner {
+    friend bool operator==(owner, owner) = default;
+  };
+  std::uint64_t reserved_every = 2;  // pages
+  std::uint64_t pinned = 0, charged = 0;
+
+  owner current() { return {}; }
+  iopt::result<void> pin(const owner&, iopt::user_range r, iopt::access_rights,
+                         iopt::run_list& out) {
+    for (std::uint64_t at = r.first.value; at < r.last.value && !out.full(); at += 4096) {
+      const bool reserved = at / 4096 % reserved_every == 0;
+      out.append(iopt::run({at + 0x80000000}, 4096,
+                           reserved ? iopt::memory_type::reserved : iopt::memory_type::cached));
+      if (!reserved) ++pinned;
+    }
+    return {};
+  }
+  void unpin(iopt::run r, bool) noexcept { pinned -= r.length_bytes / 4096; }
+  bool reachable(const owner&) noexcept { return true; }
+  iopt::result<void> charge(const owner&, iopt::account_mode, std::uint64_t pages) {
+    charged += pages;
+    return {};
+  }
+  void uncharge(const owner&, iopt::account_mode, std::uint64_t pages) noexcept {
+    charged -= pages;
+  }
+};
+
 }  // namespace
+
+TEMPLATE_TEST_CASE("reserved memory is shown, and neither pinned, counted nor given back",
+                   "[page_frames]", iopt::mock::domain, iopt::mock::plain<iopt::mock::domain>,
+                   iopt::mock::unreadable<iopt::mock::domain>) {
+  for (const std::uint64_t every : {1, 2, 7}) {
+    reserving_pinner pinner{.reserved_every = every};
+    TestType first{}, second{};
+    iopt::io_pagetable<reserving_pinner, TestType> table(pinner);
+    REQUIRE(table.attach(first));
+    REQUIRE(table.map({0x10000}, 64 * 4096, iopt::access_rights::read, iova{0x40000}));
+    std::uint64_t ordinary = 0;
+    for (std::uint64_t page = 16; page < 80; ++page) ordinary += page % every != 0;
+    CHECK(pinner.pinned == pinner.charged);
+    CHECK(pinner.pinned == ordinary);
+    REQUIRE(table.attach(second));
+    table.detach(first);
+    CHECK(table.verify() == "");
+    CHECK(table.unmap_all());
+    CHECK(pinner.pinned == 0);
+    CHECK(pinner.charged == 0);
+    table.detach(second);
+  }
+}
 
 TEST_CASE("a page that a domain holds is read from it, not pinned again", "[page_frames]") {
   iopt::mock::pinner pinner;

@@ -37,7 +37,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   using frames::batch_size, frames::page_count, frames::granule, frames::pages_;
   using frames::take, frames::store_missing, frames::give_back, frames::unpin,
       frames::unpin_but_keep;
-  using typename frames::batch_type;
+  using typename frames::batch_type, typename frames::tally;
 
  public:
   using frames::must_store;
@@ -56,7 +56,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
     if (domains.empty() || pages_.revoked) return {};
     const page_range all = a.range;
     batch_type batch(pages_.from->memory, batch_size(all));
-    std::uint64_t added = 0;
+    tally added;
     page_index at = all.first;
     for (;;) {
       const result<void> step = fill_batch(a, domains, {at, all.last}, batch, added);
@@ -69,12 +69,12 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       at += got;
       batch.clear();
     }
-    if (const result<void> charged = pages_.from->charge(added); !charged) {
+    if (const result<void> charged = pages_.from->charge(added.pinned); !charged) {
       batch.clear();
       undo_fill(a, domains, all.last + 1);
       return charged;
     }
-    pages_.pinned += added;
+    pages_.pinned += added.pinned;
     if (a.storage == nullptr) {
       a.storage = domains.front();
       if (at == all.first && batch.view().size() == 1 && !must_store && pages_.stored.empty()) {
@@ -121,7 +121,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
  private:
   result<void> fill_batch(area_type& a, attachment_list domains, page_range rest, batch_type& batch,
-                          std::uint64_t& added) {
+                          tally& added) {
     if (const result<void> taken = take(rest, batch.list(), added); !taken) {
       error e = taken.error();
       if (e.place == error_place::request_byte) e.at = byte_in_area(a, {e.at});
@@ -129,7 +129,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       return fail(e);
     }
     const page_range part = page_range::sized(rest.first, page_count(batch.bytes()));
-    if (must_store || !all_cached(batch)) {
+    if (must_store || added.reserved) {
       if (const result<void> kept = store_missing(part, batch); !kept) {
         give_back(part.first, batch);
         return kept;
@@ -147,13 +147,6 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
                    static_cast<std::uint32_t>(n)});
     }
     return {};
-  }
-
-  /// Whether a domain can be asked for every run: it does not tell the kind of memory.
-  static bool all_cached(const batch_type& batch) noexcept {
-    for (const run& r : batch.view())
-      if (r.type() == memory_type::reserved) return false;
-    return true;
   }
 
   static std::uint64_t byte_in_area(const area_type& a, page_index at) noexcept {
@@ -273,14 +266,15 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
         const std::uint64_t frame = r.first.value - lead;
         for (double_span walk(&pages_.pins, &pages_.holders, span_all); walk.valid(); walk.next()) {
           if (walk.owner() != span_owner::none) continue;
-          // What is stored is given back from there: it knows the kind of memory.
+          // What is stored is given back from there: it knows the kind of memory. The rest is
+          // ordinary memory, whatever kind the domain says it held.
           page_range span = walk.range();
           while (true) {
             const std::optional<page_range> there = pages_.stored.first_stored(span);
             const page_index end = there ? there->first : span.last + 1;
             if (end > span.first)
               gone += unpin(run({frame + (span.first - first_page) * Traits::page_bytes},
-                                (end - span.first) * Traits::page_bytes, r.type()));
+                                (end - span.first) * Traits::page_bytes));
             if (!there) break;
             gone += unpin_but_keep(*there);
             if (there->last == span.last) break;

@@ -23,53 +23,30 @@
 #include "iopt/base/range.hpp"
 #include "iopt/containers/area_map.hpp"
 #include "iopt/containers/interval_tree.hpp"
+#include "iopt/core/area_info.hpp"
 #include "iopt/core/fill.hpp"
 #include "iopt/core/origin.hpp"
 #include "iopt/core/pages.hpp"
 #include "iopt/core/traits.hpp"
 #include "iopt/core/unmap_profile.hpp"
 #include "iopt/policy/iommu_domain.hpp"
+#include "iopt/policy/near_miss.hpp"
 #include "iopt/policy/page_pinner.hpp"
 
 namespace iopt {
-
-/// How a cut treats entries of a domain.
-enum class cut_rule : std::uint8_t {
-  as_iommufd,  // refused while a domain holds the area and large pages are on
-  split,       // large entries are split where the domain can; refused where it cannot
-};
-
-/// area_info: what there is to say of one mapping.
-struct area_info {
-  iova_range where{};
-  access_rights rights = access_rights::none;
-  area_state state = area_state::present;
-  origin_kind kind = origin_kind::user;
-  user_address from{};             // what where.first shows: an address, or an offset
-  std::uint64_t pages_id = 0;      // equal for areas that show one pages object
-  std::uint64_t pinned_pages = 0;  // of the whole pages object
-  std::uint64_t pin_calls = 0;     // pins of access objects not yet undone
-  bool filled = false;             // domains hold it
-  bool suspended = false;
-  bool revoked = false;
-
-  friend bool operator==(const area_info&, const area_info&) = default;
-};
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 class access_object;
 
 /// io_pagetable: the mappings of one I/O address space.
 ///
-/// Model       A partial function from IOVAs to bytes of memory objects, with rights, told as
-/// areas;
+/// Model       A partial function from IOVAs to bytes of memory objects, with rights, told as areas;
 ///             a set of reserved ranges, where nothing may be mapped; a list of allowed ranges,
 ///             from which IOVAs are chosen; a list of domains, each of which holds every area.
 /// Invariants  Areas do not overlap, nor touch a reserved range. Each domain's T is the model's
 ///             function composed with "where the page is". A page is pinned while a domain or an
 ///             access holds it, once. See verify().
-/// Ownership   Owns areas and pages. Refers to the pinner and the domains, which outlive their
-/// stay.
+/// Ownership   Owns areas and pages. Refers to the pinner and the domains, which outlive their stay.
 ///             Movable while no domain and no access object is attached.
 /// Errors      What can fail is all or nothing, but where an unmap profile says otherwise. unmap of
 ///             unpinned areas, detach and destruction cannot fail and allocate nothing.
@@ -82,6 +59,8 @@ class access_object;
 /// Tested by   tests/core/
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits = single_threaded>
 class io_pagetable {
+  static_assert(exact_domain<Domain>::value && exact_pinner<Pinner>::value);
+
  public:
   using owner_type = typename Pinner::owner;
   using memory_source_type = typename Traits::memory;
@@ -108,7 +87,7 @@ class io_pagetable {
   void set_account_mode(account_mode mode) noexcept { mode_ = mode; }
   account_mode mode() const noexcept { return mode_; }
 
-  // --- What to map ---------------------------------------------------------------------------
+  // --- What to map ---
 
   memory user_memory(const owner_type& owner, user_address from) const {
     return memory({pinner_, origin_kind::user, mode_, owner}, from);
@@ -131,7 +110,7 @@ class io_pagetable {
     return m;
   }
 
-  // --- Mapping: core/map.hpp -----------------------------------------------------------------
+  // --- Mapping: core/map.hpp ---
 
   /// Maps `length_bytes` bytes of memory at `at`, or at an IOVA of the table's choice: the lowest
   /// that fits, aligned as the memory and the length allow. Returns the IOVA.
@@ -145,10 +124,10 @@ class io_pagetable {
   ///          of filling it: bad_address, not_enough_memory over the account's limit, any errno of
   ///          a domain.
   /// Cost     O(log n), and the fill.
-  result<iova> map(const memory& what, std::uint64_t length_bytes, access_rights rights,
-                   std::optional<iova> at = std::nullopt);
-  result<iova> map(user_address from, std::uint64_t length_bytes, access_rights rights,
-                   std::optional<iova> at = std::nullopt) {
+  [[nodiscard]] result<iova> map(const memory& what, std::uint64_t length_bytes,
+                                 access_rights rights, std::optional<iova> at = std::nullopt);
+  [[nodiscard]] result<iova> map(user_address from, std::uint64_t length_bytes,
+                                 access_rights rights, std::optional<iova> at = std::nullopt) {
     return map(user_memory(from), length_bytes, rights, at);
   }
 
@@ -162,16 +141,16 @@ class io_pagetable {
   };
   /// Maps all elements, or none. On success each element's `mapped_at` says where. Errors: as
   /// map(), with the place `element`.
-  result<void> map_all(std::span<map_request> requests);
+  [[nodiscard]] result<void> map_all(std::span<map_request> requests);
 
   /// Shows [from] of another table (or this one) here too, sharing the pages: nothing is pinned or
   /// charged twice. One area for each area, or part of one, in the source. Requires: both tables
   /// have the same memory source. Errors: no_such_file_or_directory where the source has a gap;
   /// operation_not_permitted where write is asked of memory mapped without; else as map().
-  result<iova> copy(io_pagetable& source, iova_range from, access_rights rights,
-                    std::optional<iova> at = std::nullopt);
+  [[nodiscard]] result<iova> copy(io_pagetable& source, iova_range from, access_rights rights,
+                                  std::optional<iova> at = std::nullopt);
 
-  // --- Unmapping: core/unmap.hpp ---------------------------------------------------------------
+  // --- Unmapping: core/unmap.hpp ---
 
   /// Unmaps [first, first + length) as the profile has it; see core/unmap_profile.hpp.
   /// Errors: those of the profile; device_or_resource_busy, an area is being made or taken away by
@@ -198,7 +177,7 @@ class io_pagetable {
   unmap_report unmap_dirty(iova first, std::uint64_t length_bytes, unmap_profile profile,
                            Record record, kernel_level level = kernel_level::linux_6_12);
 
-  // --- Cutting: core/cut.hpp ---------------------------------------------------------------------
+  // --- Cutting: core/cut.hpp ---
 
   /// Makes `last` the last byte of an area, by cutting the area around it in two. Pages, pins,
   /// charges and what domains translate stay as they are. Nothing to do where no area contains both
@@ -207,35 +186,34 @@ class io_pagetable {
   /// multiple of alignment(), or pins of access objects hold the area, or a domain holds it in
   /// large entries (cut_rule::as_iommufd) or cannot split them (cut_rule::split);
   /// not_enough_memory.
-  result<void> cut(iova last, cut_rule rule = cut_rule::split);
+  [[nodiscard]] result<void> cut(iova last, cut_rule rule = cut_rule::split);
 
-  // --- Changing live ranges: core/change.hpp
-  // ------------------------------------------------------
+  // --- Changing live ranges: core/change.hpp ---
 
   /// Changes the rights of a live range, which must be whole areas, or is cut so.
   /// Errors: no_such_file_or_directory, a gap; operation_not_permitted, write is asked of memory
   /// mapped without; operation_not_supported, a domain cannot do it in place; as cut().
-  result<void> protect(iova_range range, access_rights rights);
+  [[nodiscard]] result<void> protect(iova_range range, access_rights rights);
 
   /// Shows other memory in a live range, with no moment at which a device faults.
   /// Errors: as map() and protect(). On error the old memory is still shown.
-  result<void> remap(iova_range range, const memory& what, access_rights rights);
+  [[nodiscard]] result<void> remap(iova_range range, const memory& what, access_rights rights);
 
   /// Software access to the range waits until resume_access(): read, write and pin answer
   /// device_or_resource_busy. Devices go on. Errors: no_such_file_or_directory, not whole areas;
   /// invalid_argument, one is suspended already; nothing changed then.
-  result<void> suspend_access(iova_range range);
+  [[nodiscard]] result<void> suspend_access(iova_range range);
 
   /// Gives a suspended area a new origin (the process moved or was replaced): the same pages, found
   /// at another address. The charge moves to the new owner.
   /// Errors: no_such_file_or_directory, nothing there; invalid_argument, not exactly one area, not
   /// suspended, or another offset in the page; not_enough_memory, over the new owner's limit.
-  result<void> resume_access(iova_range range, const memory& what);
+  [[nodiscard]] result<void> resume_access(iova_range range, const memory& what);
 
   /// Moves every pages object of this table, all of files, to a new owner and charges it.
   /// Errors: device_or_resource_busy, an area in flight; invalid_argument, one is not of a file;
   /// not_enough_memory. Nothing changed then.
-  result<void> change_owner(const owner_type& owner);
+  [[nodiscard]] result<void> change_owner(const owner_type& owner);
 
   /// An exporter takes its device memory away: every domain forgets it. Areas stay.
   template <class Exporter>
@@ -244,22 +222,22 @@ class io_pagetable {
   /// It is back: every domain is filled again. Errors: as filling; all of it is revoked then, and
   /// restore() may be called again.
   template <class Exporter>
-  result<void> restore(const Exporter& exporter)
+  [[nodiscard]] result<void> restore(const Exporter& exporter)
     requires device_memory_pinner<Pinner>;
 
-  // --- Domains: core/attach.hpp
-  // --------------------------------------------------------------------
+  // --- Domains: core/attach.hpp ---
 
-  /// Adds a domain and fills it with every area.
+  /// Adds a domain and fills it with every area. A table's domains are of one type; where they differ,
+  /// that type is a wrapper of yours.
   /// Errors: file_exists, it is here already; invalid_argument, its smallest page is above
   /// page_bytes; address_in_use, an area does not suit its alignment, aperture or reserved regions;
   /// not_enough_memory; as map(). On error nothing changed.
-  result<void> attach(Domain& domain);
+  [[nodiscard]] result<void> attach(Domain& domain);
   /// Empties a domain and lets it go. Requires: it is attached. Does not fail; false is a domain
   /// that came back short.
   bool detach(Domain& domain) noexcept;
   /// Puts `next` in the place of `old`. On error `old` is still attached, and nothing changed.
-  result<void> replace(Domain& old, Domain& next);
+  [[nodiscard]] result<void> replace(Domain& old, Domain& next);
   std::size_t domain_count() const noexcept {
     detail::shared_lock guard(domains_lock_);
     return domain_count_;
@@ -275,15 +253,14 @@ class io_pagetable {
   /// Large entries on (the default), or off: then every page is an entry of its own, and areas can
   /// be cut in domains that cannot split. Errors of switching off: invalid_argument, a domain and
   /// an area exist; address_in_use, an area is not on page boundaries.
-  result<void> disable_large_pages();
+  [[nodiscard]] result<void> disable_large_pages();
   void enable_large_pages() noexcept;
   bool large_pages() const noexcept {
     detail::shared_lock guard(areas_lock_);
     return large_pages_;
   }
 
-  // --- Ranges
-  // --------------------------------------------------------------------------------------
+  // --- Ranges ---
 
   /// What IOVAs and lengths must be multiples of, in bytes: a power of two, at most page_bytes.
   std::uint64_t alignment() const noexcept {
@@ -293,35 +270,34 @@ class io_pagetable {
 
   /// Keeps a range free for `owner` (any pointer that names it).
   /// Errors: address_in_use, an area or an allowed range is hit; not_enough_memory.
-  result<void> reserve(iova_range range, const void* owner = nullptr);
+  [[nodiscard]] result<void> reserve(iova_range range, const void* owner = nullptr);
   /// Drops all that `owner` reserved.
   void unreserve(const void* owner) noexcept;
 
   /// Sets the ranges that IOVAs are chosen from; none: all. They must not overlap one another.
   /// Errors: invalid_argument, they overlap; address_in_use, a reserved range is hit;
   /// not_enough_memory. On error the old list stays.
-  result<void> allow(std::span<const iova_range> ranges);
+  [[nodiscard]] result<void> allow(std::span<const iova_range> ranges);
 
   /// Calls f(iova_range) for each maximal range that no reservation touches, in order.
   template <class F>
   void for_each_usable(F f) const;
 
-  // --- Dirty pages: core/dirty.hpp
-  // -------------------------------------------------------------------
+  // --- Dirty pages: core/dirty.hpp ---
 
   /// Switches a domain's tracking. Switching on first drops what was recorded before.
   /// Errors: operation_not_supported; any errno of the domain.
-  result<void> set_dirty_tracking(Domain& domain, bool on);
+  [[nodiscard]] result<void> set_dirty_tracking(Domain& domain, bool on);
 
   /// Calls record(iova_range) for what the devices behind `domain` wrote in the range, up to the
   /// first address that nothing is mapped at.
   /// Errors: invalid_argument, tracking is off or the range is no multiple of alignment();
   /// operation_not_supported.
   template <class Record>
-  result<void> read_dirty(Domain& domain, iova_range range, dirty_read mode, Record record);
+  [[nodiscard]] result<void> read_dirty(Domain& domain, iova_range range, dirty_read mode,
+                                        Record record);
 
-  // --- Looking
-  // -----------------------------------------------------------------------------------------
+  // --- Looking ---
 
   std::size_t area_count() const noexcept {
     detail::shared_lock guard(areas_lock_);

@@ -44,7 +44,7 @@ class page_frames {
   /// Makes `stored` hold all of `part`, pinning what nobody held.
   /// Errors: as fill(). On error nothing is pinned that was not.
   result<void> store(page_range part) {
-    std::uint64_t added = 0;
+    tally added;
     batch_type batch(pages_.from->memory, batch_size(part));
     page_index at = part.first;
     while (at <= part.last) {
@@ -64,11 +64,11 @@ class page_frames {
       }
       at += page_count(batch.bytes());
     }
-    if (const result<void> charged = pages_.from->charge(added); !charged) {
+    if (const result<void> charged = pages_.from->charge(added.pinned); !charged) {
       release_stored_holes(part);
       return charged;
     }
-    pages_.pinned += added;
+    pages_.pinned += added.pinned;
     return {};
   }
 
@@ -118,10 +118,15 @@ class page_frames {
     return std::min(d.page_sizes().smallest(), Traits::page_bytes);
   }
 
-  /// Appends frames of `part`, held or pinned now, from its beginning on, until done or full;
-  /// counts in `added` the pages pinned. Takes at least one page. On error `out` has what was taken
-  /// before.
-  result<void> take(page_range part, run_list& out, std::uint64_t& added) {
+  /// What an operation took from the origin.
+  struct tally {
+    std::uint64_t pinned = 0;  // pages
+    bool reserved = false;     // memory that is not pinned was there too: only `stored` can tell
+  };
+
+  /// Appends frames of `part`, held or pinned now, from its beginning on, until done or full, and
+  /// counts what was pinned. Takes at least one page. On error `out` has what was taken before.
+  result<void> take(page_range part, run_list& out, tally& added) {
     if (!pages_.is_pinnable())
       return pages_.from->take(pages_.at_origin(part), access_rights::none, out);
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid() && !out.full();
@@ -132,17 +137,34 @@ class page_frames {
         const std::uint64_t before = out.bytes();
         if (held) {
           if (read_held(rest, out) == 0) return fail(errc::bad_address);
-        } else if (const result<void> r =
-                       pages_.from->take(pages_.at_origin(rest), pages_.pin_rights(), out);
-                   !r) {
+        } else if (const result<void> r = pin(rest, out, added); !r) {
           return fail({r.error().code, error_place::request_byte, rest.first.value});
         }
         const std::uint64_t got = page_count(out.bytes() - before);
-        if (!held) added += got;
+        IOPT_ASSERT(got != 0 && got - 1 <= rest.length_minus_one());
         if (got > rest.length_minus_one()) break;
         rest.first += got;
       }
     }
+    return {};
+  }
+
+  /// Pins pages of `part` from its beginning on.
+  result<void> pin(page_range part, run_list& out, tally& added) {
+    const std::uint64_t before = out.bytes();
+    const std::size_t runs = out.size();
+    const std::uint64_t tail = runs == 0 ? 0 : out[runs - 1].length_bytes;
+    const result<void> done = pages_.from->take(pages_.at_origin(part), pages_.pin_rights(), out);
+    if (!done) return done;
+    if (out.bytes() == before) return fail(errc::bad_address);  // as the kernel has it
+    std::uint64_t reserved = 0;
+    for (std::size_t n = runs == 0 ? 0 : runs - 1; n < out.size(); ++n) {
+      const run r = out[n];
+      IOPT_ASSERT(r.type() != memory_type::mmio);
+      if (r.type() != memory_type::cached) reserved += r.length_bytes - (n + 1 == runs ? tail : 0);
+    }
+    added.pinned += page_count(out.bytes() - before - reserved);
+    added.reserved = added.reserved || reserved != 0;
     return {};
   }
 
@@ -230,9 +252,10 @@ class page_frames {
   }
 
  private:
-  /// Drops from `stored` what a domain can be asked for, where that needs no split. It does not
-  /// tell the kind of memory.
+  /// Drops from `stored` what a domain can be asked for, where that needs no split: but for a
+  /// single fragment, which costs nothing; and a domain does not tell the kind of memory.
   void forget(page_range part) noexcept {
+    if (pages_.stored.fragments() == 1) return;
     const bool inside =
         part.first.value != 0 && pages_.stored.contains({part.first - 1, part.last + 1});
     if (inside) return;

@@ -41,7 +41,7 @@ struct single_threaded {
   /// The greatest alignment that a chosen IOVA is given, in bytes: the CPU's huge page, or
   /// page_bytes on a system without them.
   static constexpr std::uint64_t huge_page_bytes = 2 * mebibyte;
-  /// Whether areas are kept by user address too, so that find_user() is O(log n), for 48 bytes
+  /// Whether areas are kept by user address too, so that for_each_view() is O(log n + found), for 48 bytes
   /// each.
   static constexpr bool reverse_index = false;
 

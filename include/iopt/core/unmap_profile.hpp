@@ -4,18 +4,17 @@
 // it was asked for. A profile says which rules hold, and each rule is a value here, so that a real
 // unmap and its dry run cannot differ. With A = [0, 4) and B = [8, 12):
 //
-//   request              type1_v1   type1_v2  iommufd      compat_v1  compat_v2    virtio   exact
-//   hole_punching exactly A            A          A         A            A          A            A
-//   A       A nothing there        0          0         ENOENT       0          0            0
-//   ENOENT  0 head of A            all of A   EINVAL    ENOENT       cut        ENOENT       ERANGE
-//   ENOENT  cut middle, tail of A    0          EINVAL    ENOENT       cut        ENOENT ERANGE
-//   ENOENT  cut more than A          A          A         A            A          A            A
-//   ENOENT  A A to B               A, B       A, B      A, B         A, B       A, B         A, B
-//   ENOENT  A, B A, and head of B     A, B       EINVAL    A, ENOENT    A, cut     A, ENOENT ERANGE
-//   ENOENT  A, cut tail of A, and B     0          EINVAL    ENOENT       cut, B     ENOENT ERANGE
-//   ENOENT  cut, B length 0             EINVAL     EINVAL    EINVAL       EINVAL     EINVAL EINVAL
-//   EINVAL  EINVAL past 2^64            EINVAL*    EINVAL*   EOVERFLOW    EOVERFLOW  EOVERFLOW
-//   ERANGE   ENOENT  EOVERFLOW
+//   request            v1       v2       iommufd    compat_v1  compat_v2  virtio   exact    hole
+//   exactly A          A        A        A          A          A          A        A        A
+//   nothing there      0        0        ENOENT     0          0          0        ENOENT   0
+//   head of A          all A    EINVAL   ENOENT     cut        ENOENT     ERANGE   ENOENT   cut
+//   middle, tail of A  0        EINVAL   ENOENT     cut        ENOENT     ERANGE   ENOENT   cut
+//   more than A        A        A        A          A          A          A        ENOENT   A
+//   A to B             A, B     A, B     A, B       A, B       A, B       A, B     ENOENT   A, B
+//   A, and head of B   A, B     EINVAL   A, ENOENT  A, cut     A, ENOENT  ERANGE   ENOENT   A, cut
+//   tail of A, and B   0        EINVAL   ENOENT     cut, B     ENOENT     ERANGE   ENOENT   cut, B
+//   length 0           EINVAL   EINVAL   EINVAL     EINVAL     EINVAL     EINVAL   EINVAL   EINVAL
+//   past 2^64          EINVAL*  EINVAL*  EOVERFLOW  EOVERFLOW  EOVERFLOW  ERANGE   ENOENT   EOVERFLOW
 //
 //   "0": succeeds and removes nothing. "A, ENOENT": A is gone when the error comes. "cut": exactly
 //   the range goes, and the area is cut. * EOVERFLOW from Linux 6.18 on.

@@ -1,7 +1,8 @@
 // iopt/policy/iommu_domain.hpp - the second policy: an I/O page table.
 //
 // The least domain has five members. Every further ability is a refined concept: where a domain has
-// it the engine uses it, where not it makes do with the five. An ability is never a run-time flag.
+// it the engine uses it, where not it makes do with the five. An ability is never a run-time flag. A
+// member that almost has an ability's signature does not compile (policy/near_miss.hpp).
 //
 //   ability                     concept                      without it
 //   several runs in one call    run_mapping_domain           one map() a run
@@ -9,7 +10,7 @@
 //   translate a range           range_translating_domain     translate() a page
 //   gather flushes              flushing_domain              unmap() flushes itself
 //   dirty bits                  dirty_tracking_domain        dirty reads are not supported
-//   split a large entry         splitting_domain             areas with entries cannot be cut
+//   split an entry              splitting_domain             areas with entries cannot be cut
 //   change rights in place      protecting_domain            protect() is refused
 //   change frames in place      replacing_domain             remap() is refused
 //   regions not to map          reserved_regions_domain      none
@@ -40,9 +41,9 @@ namespace iopt {
 ///                    Requires: r and p aligned to the smallest page size; r inside the aperture; T
 ///                    undefined on r. Errors: any errno of the backend. On error T is unchanged.
 ///   d.unmap(r)       T undefined on r; returns how many bytes that was. Requires: r is a union of
-///                    ranges passed to map() or made by split(). Does not fail: a real table that
-///                    comes back short returns less than r holds, and the engine then never unpins
-///                    what the device may still reach.
+///                    ranges passed to map() or made by split(), all still mapped. Does not fail:
+///                    a real table that comes back short returns less than r holds, and the engine
+///                    then never unpins what the device may still reach.
 ///   d.translate(v)   T(v), or nullopt.
 ///   d.page_sizes()   the sizes of its entries; not empty, constant.
 ///   d.aperture()     the IOVAs that it can translate, constant.
@@ -60,8 +61,7 @@ concept iommu_domain = requires(D& d, const D& c, iova_range r, physical p, attr
 
 /// A domain that maps several runs, one behind the other, in one call.
 ///
-///   d.map_runs(v, runs, rights)   as map() of each run at v, v + runs[0].length_bytes, ..., each
-///   with
+///   d.map_runs(v, runs, rights)   as map() of each run at v, v + runs[0].length_bytes, ..., each with
 ///                                 its own memory type. On error T is unchanged: none is mapped.
 ///                                 Each run counts as one range passed to map().
 template <class D>
@@ -72,11 +72,11 @@ concept run_mapping_domain =
 
 /// A domain whose unmap says what it held.
 ///
-///   d.unmap_runs(r, out)   unmaps from r.first upwards and appends the runs that were there, until
-///   r
+///   d.unmap_runs(r, out)   unmaps from r.first upwards and appends the runs that were there, until r
 ///                          is done or a run does not fit in `out`. Returns the bytes unmapped; the
-///                          engine calls again for the rest. Requires: as unmap(); `out` is not
-///                          full. Stops only where an entry ends. Does not fail.
+///                          engine calls again for the rest. Requires: as unmap(); `out` is not full.
+///                          Stops only where an entry ends. Does not fail. The type of the runs is
+///                          not looked at: `cached` will do.
 template <class D>
 concept run_returning_domain = iommu_domain<D> && requires(D& d, iova_range r, run_list& out) {
   { d.unmap_runs(r, out) } noexcept -> std::same_as<std::uint64_t>;
@@ -84,9 +84,9 @@ concept run_returning_domain = iommu_domain<D> && requires(D& d, iova_range r, r
 
 /// A domain that translates a range in one call.
 ///
-///   d.translate_range(r, out)   appends the runs that T holds from r.first upwards, until r is
-///   done,
+///   d.translate_range(r, out)   appends the runs that T holds from r.first upwards, until r is done,
 ///                               T is undefined, or a run does not fit. Returns the bytes appended.
+///                               The type of the runs is not looked at: `cached` will do.
 template <class D>
 concept range_translating_domain =
     iommu_domain<D> && requires(const D& c, iova_range r, run_list& out) {
@@ -105,28 +105,38 @@ concept flushing_domain = iommu_domain<D> && requires(D& d) {
 /// Whether reading dirty bits also clears them.
 enum class dirty_read : std::uint8_t { clear, keep };
 
+namespace detail {
+/// Stands for whatever the engine passes to read_dirty().
+struct any_record {
+  void operator()(iova_range) const;
+};
+}  // namespace detail
+
 /// A domain that also records which pages a device has written.
 ///
-/// Meaning. Let W be the set of entries that were written while tracking was on and not cleared
-/// since.
+/// Meaning. Let W be the set of entries that were written while tracking was on, and not cleared
+/// since. Splitting an entry in W puts the parts in W; unmapping one takes it out. What replace() and
+/// protect() do to W is the domain's affair. Switching on leaves W as it is: the engine clears it.
 ///   d.set_dirty_tracking(on)        Errors: operation_not_supported; any errno.
 ///   d.read_dirty(r, mode, record)   calls record(iova_range) for the part of each entry of W in r,
-///   in
-///                                   order, neighbours joined or not; with dirty_read::clear they
-///                                   leave W. Errors: invalid_argument while tracking is off.
+///                                   in order, neighbours joined or not; with dirty_read::clear they
+///                                   leave W. `record` is any callable: make it a template parameter.
+///                                   Errors: invalid_argument while tracking is off.
 template <class D>
 concept dirty_tracking_domain =
     iommu_domain<D> &&
-    requires(D& d, iova_range r, bool on, dirty_read mode, void (*record)(iova_range)) {
+    requires(D& d, iova_range r, bool on, dirty_read mode, detail::any_record record) {
       { d.set_dirty_tracking(on) } -> std::same_as<result<void>>;
       { d.read_dirty(r, mode, record) } -> std::same_as<result<void>>;
     };
 
-/// A domain that can split a large entry.
+/// A domain that can split an entry, and a range that was mapped in one call.
 ///
 ///   d.split(r)   makes both ends of r boundaries of entries. T is unchanged, also on error, and a
 ///                device sees no fault. Entries may stay smaller afterwards. Requires: both ends
 ///                aligned to the smallest page size. Errors: any errno.
+/// A domain that writes an entry for each smallest page, and can unmap any of them, needs no more than
+/// `result<void> split(iova_range) { return {}; }`. Without it no area that it holds can be cut.
 template <class D>
 concept splitting_domain = iommu_domain<D> && requires(D& d, iova_range r) {
   { d.split(r) } -> std::same_as<result<void>>;
@@ -170,7 +180,8 @@ struct reserved_region {
 
 /// A domain that knows the reserved regions of the devices behind it.
 ///
-///   d.reserved_regions()   constant while attached. All but direct_relaxable are kept free.
+///   d.reserved_regions()   a span, or something that turns into one; constant while attached. All
+///                          but direct_relaxable are kept free.
 template <class D>
 concept reserved_regions_domain = iommu_domain<D> && requires(const D& c) {
   { c.reserved_regions() } -> std::convertible_to<std::span<const reserved_region>>;

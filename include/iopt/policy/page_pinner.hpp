@@ -3,7 +3,7 @@
 // A page_pinner is what get_user_pages and the memory accounting are to the kernel. The engine asks
 // it for frames once for each page that anybody needs, and gives each frame back once.
 //
-// The least pinner has seven members. Refinements add origins (files, device memory) and the
+// The least pinner has an owner type and six calls. Refinements add origins (files, device memory) and the
 // copying that an access object's read and write need; the engine offers what the pinner can do.
 //
 // Layer: policy. Includes: base, policy/account.hpp, the standard library.
@@ -28,20 +28,23 @@ namespace iopt {
 /// Meaning. Let pins(f) be the number of times that frame f is pinned, at first 0 for every f.
 ///   P::owner             whose memory: a process, a guest. Copied into what the engine keeps;
 ///                        equal owners name the same address space.
-///   p.current()          the owner that a map call without one means.
-///   p.pin(w, r, a, out)  Requires: r is whole CPU pages, not empty; `out` is not full. Pins pages
-///   of
-///                        w from r.first upwards and appends their frames, in order, as runs of
-///                        whole pages; pins(f) += 1 for each page appended. May stop early, because
-///                        `out` is full or for any reason of its own, but not before the first
-///                        page. `a` has write where the memory must be writable. Errors:
-///                        bad_address where the first page cannot be had; any errno. On error
-///                        nothing is pinned by this call and `out` is unchanged.
+///   p.current()          the owner that a map call without one means; it is reachable.
+///   p.pin(w, r, a, out)  Requires: r is whole pages of Traits::page_bytes, not empty; `out` is not
+///                        full. Pins pages of w from r.first upwards and appends their frames, in
+///                        order, as runs of whole pages of type `cached`; pins(f) += 1 for each. Memory
+///                        that the kernel keeps apart is appended as `reserved`: it is not pinned,
+///                        not counted and never given to unpin(). May stop early, because `out` is
+///                        full or for any reason of its own, but not before the first page. `a` has
+///                        write where the memory must be writable. A page has one frame while it is
+///                        pinned, and no two pages of one owner need have different ones.
+///                        Errors: bad_address where the first page cannot be had; any errno. On
+///                        error nothing is pinned by this call and `out` is unchanged.
 ///   p.unpin(r, dirty)    pins(f) -= 1 for each page of the run r. `dirty` says that a device may
 ///                        have written. Requires: r is whole pages that pin() appended; runs may be
 ///                        given back in other pieces than they came in. Does not fail.
 ///   p.reachable(w)       whether the memory of w still exists (its process lives).
-///   p.charge(w, m, n)    counts n more pinned pages against the account that w has in mode m.
+///   p.charge(w, m, n)    counts n more pinned pages against the account that w has in mode m; in mode
+///                        `none` too, where it only counts and does not refuse.
 ///                        Errors: not_enough_memory over the limit; invalid_argument where the
 ///                        account is gone. On error nothing is counted.
 ///   p.uncharge(w, m, n)  takes back n counted pages; does not fail.
@@ -66,8 +69,8 @@ concept page_pinner =
 ///
 ///   P::file                    a file, held open by each copy; equal values are the same file.
 ///   p.pin_file(f, r, a, out)   as pin(), with r in bytes of the file.
-///                              Errors: invalid_argument past the end of the file, or where the
-///                              file cannot be pinned.
+///                              Errors: invalid_argument where the first page is past the end of the
+///                              file, or cannot be pinned.
 template <class P>
 concept file_pinner = page_pinner<P> && std::copyable<typename P::file> &&
                       std::equality_comparable<typename P::file> &&
