@@ -61,7 +61,8 @@ std::string report(machine& m, const checker* checked, clock::duration checking)
   std::string out = "\n";
   const auto row = [&](const std::string& what, const std::string& first,
                        const std::string& second = {}) {
-    out += "  " + left(what, 26) + right(first, 12) + right(second, 12) + "\n";
+    out += "  " + left(what, 26) + right(first, 12);
+    out += second.empty() ? "\n" : right(second, 12) + "\n";
   };
   row("", "now", "peak");
   row("mappings", count_text(s.mappings.now), count_text(s.mappings.peak));
