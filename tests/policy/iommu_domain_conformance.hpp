@@ -12,6 +12,10 @@
 //   physical frames(bytes, alignment)       contiguous memory that may be mapped; the same is fine
 //   std::uint64_t largest_bytes()           the most that frames() can give; at least 64 pages
 //   bool device_writes(D&, iova_range)      optional: a device writes there
+//   attributes attributes_at(D&, iova)      optional: what the entry says beside the address
+//   void refuse_next(D&)                    optional: the next call that can fail fails
+//
+// Without an optional hook the clauses that only it can show are not checked.
 //
 // Uses the library's base and policy headers and Catch2, and nothing else.
 #pragma once
@@ -59,6 +63,7 @@ class domain_suite {
     if constexpr (iopt::replacing_domain<D>) replacing();
     if constexpr (iopt::reserved_regions_domain<D>) reserved();
     if constexpr (iopt::coherency_enforcing_domain<D>) coherency();
+    refusals();
   }
 
  private:
@@ -165,6 +170,7 @@ class domain_suite {
          {iopt::access_rights::read, iopt::access_rights::write, iopt::access_rights::read_write}) {
       REQUIRE(d.map(r, p, {rights, iopt::memory_type::cached}).has_value());
       shows(d, r.first, p);
+      says(d, r, {rights, iopt::memory_type::cached});
       unmap(d, r);
       flush(d);
     }
@@ -457,8 +463,15 @@ class domain_suite {
     REQUIRE(d.protect(r, iopt::access_rights::read).has_value());
     shows(d, r.first, p);
     shows(d, r.last, p + r.length_minus_one());
+    says(d, r, {iopt::access_rights::read, iopt::memory_type::cached});
     REQUIRE(d.protect(r, iopt::access_rights::read_write).has_value());
     REQUIRE(d.protect(pages(d, r, 0, 2), iopt::access_rights::read).has_value());
+    says(d, pages(d, r, 0, 2), {iopt::access_rights::read, iopt::memory_type::cached});
+    says(d, pages(d, r, 2, 2), {iopt::access_rights::read_write, iopt::memory_type::cached});
+    if (refuses(d)) {
+      CHECK_FALSE(d.protect(r, iopt::access_rights::write).has_value());
+      says(d, pages(d, r, 0, 2), {iopt::access_rights::read, iopt::memory_type::cached});
+    }
     shows(d, r.first, p);
     unmap(d, r);
     flush(d);
@@ -490,15 +503,47 @@ class domain_suite {
   void reserved() {
     INFO("reserved_regions()");
     D d = make_();
-    const std::span<const iopt::reserved_region> before = d.reserved_regions();
-    const std::vector<iopt::reserved_region> kept(before.begin(), before.end());
+    const std::vector<iopt::reserved_region> kept = regions(d);
     for (const iopt::reserved_region& region : kept) CHECK(region.range.first <= region.range.last);
     const iova_range r = room(d, 1);
     map(d, r, frames(d, 1));
-    const std::span<const iopt::reserved_region> after = d.reserved_regions();
-    CHECK(std::equal(kept.begin(), kept.end(), after.begin(), after.end()));
+    CHECK(regions(d) == kept);
     unmap(d, r);
     flush(d);
+  }
+
+  // On error T is unchanged.
+  void refusals() {
+    INFO("a call that fails changes nothing");
+    D d = make_();
+    const iova_range r = room(d, 4);
+    const physical p = frames(d, 8);
+    const std::uint64_t size = granule(d);
+    if (!refuses(d)) return;
+    CHECK_FALSE(d.map(r, p, usual).has_value());
+    shows(d, r.first, std::nullopt);
+    shows(d, r.last, std::nullopt);
+    const run runs[] = {{p, size}, {p + 4 * size, 3 * size}};
+    if constexpr (iopt::run_mapping_domain<D>) {
+      refuses(d);
+      CHECK_FALSE(d.map_runs(r.first, runs, usual.rights).has_value());
+      shows(d, r.first, std::nullopt);
+      shows(d, r.last, std::nullopt);
+    }
+    map(d, r, p);
+    if constexpr (iopt::splitting_domain<D>) {
+      refuses(d);
+      CHECK_FALSE(d.split(pages(d, r, 1, 2)).has_value());
+      shows(d, r.last, p + (4 * size - 1));
+    }
+    if constexpr (iopt::replacing_domain<D>) {
+      refuses(d);
+      CHECK_FALSE(d.replace(r.first, runs, usual.rights).has_value());
+      shows(d, r.last, p + (4 * size - 1));
+    }
+    unmap(d, r);
+    flush(d);
+    shows(d, r.first, std::nullopt);
   }
 
   void coherency() {
@@ -517,11 +562,31 @@ class domain_suite {
   static iova_range pages(const D& d, iova_range in, std::uint64_t first, std::uint64_t count) {
     return iova_range::sized(in.first + first * granule(d), count * granule(d));
   }
+  static std::vector<iopt::reserved_region> regions(const D& d) {
+    const auto& list = d.reserved_regions();
+    const std::span<const iopt::reserved_region> all = list;
+    return {all.begin(), all.end()};
+  }
+  // Every page of r says so, as far as the hooks can tell.
+  void says(D& d, iova_range r, iopt::attributes expected) {
+    if constexpr (requires { hooks_.attributes_at(d, r.first); }) {
+      CHECK(hooks_.attributes_at(d, r.first) == expected);
+      CHECK(hooks_.attributes_at(d, r.last) == expected);
+    }
+  }
+  // Whether the next call that can fail will.
+  bool refuses(D& d) {
+    if constexpr (requires { hooks_.refuse_next(d); }) {
+      hooks_.refuse_next(d);
+      return true;
+    } else {
+      return false;
+    }
+  }
   static bool is_reserved(const D& d, iova_range r) {
     if constexpr (iopt::reserved_regions_domain<D>) {
-      for (const iopt::reserved_region& region : std::span(d.reserved_regions())) {
+      for (const iopt::reserved_region& region : regions(d))
         if (region.range.overlaps(r)) return true;
-      }
     }
     return false;
   }
@@ -568,7 +633,8 @@ class domain_suite {
   Hooks& hooks_;
 };
 
-/// Checks every clause of iommu_domain, and of each refinement that D has.
+/// Checks every clause of iommu_domain, and of each refinement that D has, that shows from outside
+/// or through the hooks.
 template <iopt::iommu_domain D, class Make, class Hooks = imaginary_memory>
 void check_domain(Make make, Hooks hooks = {}) {
   domain_suite<D, Make, Hooks>(make, hooks).run_all();

@@ -9,6 +9,20 @@ using namespace iopt;
 namespace {
 
 struct mock_hooks : iopt_conformance::imaginary_memory {
+  mock::fault_injector* faults = nullptr;
+
+  template <class D>
+  attributes attributes_at(D& d, iova at) {
+    if constexpr (requires { d.inner(); }) {
+      return *d.inner().attributes_at(at);
+    } else {
+      return *d.attributes_at(at);
+    }
+  }
+  template <class D>
+  void refuse_next(D&) {
+    faults->arm(0);
+  }
   template <class D>
   bool device_writes(D& d, iova_range r) {
     if constexpr (requires { d.inner(); }) {
@@ -20,8 +34,12 @@ struct mock_hooks : iopt_conformance::imaginary_memory {
 };
 
 template <class D>
-void check(const mock::domain_options& options) {
-  iopt_conformance::check_domain<D>([&] { return D(options); }, mock_hooks{});
+void check(mock::domain_options options) {
+  mock::fault_injector faults;
+  options.faults = &faults;
+  mock_hooks hooks;
+  hooks.faults = &faults;
+  iopt_conformance::check_domain<D>([&] { return D(options); }, hooks);
 }
 
 mock::domain_options shape(int n) {

@@ -1,6 +1,6 @@
 // tests/policy/near_miss_test.cpp - the archetypes and the mock have what they seem to have.
 //
-// That a near miss does not compile is seen by near_miss_fails in this folder's CMake tests.
+// That a near miss does not compile is seen by the tests structure.near_miss.*.
 #include "iopt/policy/near_miss.hpp"
 
 #include "iopt/backends/mock/mock.hpp"

@@ -9,7 +9,8 @@
 //   }
 //
 // `make` returns a fresh pinner; it need not be movable. The hooks say where there is memory of
-// p.current(): `pages` whole pages, present and writable until the pinner dies, at most 64 of them.
+// p.current(): `pages` whole pages, present and writable until the pinner dies, no two of one frame
+// and none reserved, at most 64 of them. p.current() may be asked for before or after.
 // What the hooks have beside makes more clauses checkable:
 //
 //   user_range hole(P&)                        a page of p.current() that cannot be had
@@ -17,7 +18,7 @@
 //   std::uint64_t pins(P&, physical)           pins(f)
 //   bool was_dirtied(P&, physical)             whether it was unpinned as dirty
 //   void limit(P&, account_mode, pages)        the account may hold that many pages
-//   P::owner vanished(P&)                      an owner whose memory is gone
+//   P::owner vanished(P&)                      an owner whose memory is gone, and its account mm
 //   P::file file(P&, std::uint64_t bytes)      a file of that size
 //   P::exporter exporter(P&, bytes)            device memory
 //   void revoke(P&, P::exporter, bool)         takes it away, or gives it back
@@ -70,6 +71,7 @@ class pinner_suite {
   void owners() {
     INFO("current() and reachable()");
     P p = make_();
+    static_cast<void>(hooks_.memory(p, 1));
     const owner w = p.current();
     const owner copy = w;
     CHECK(copy == w);
@@ -418,7 +420,8 @@ class pinner_suite {
   Hooks& hooks_;
 };
 
-/// Checks every clause of page_pinner, and of each refinement that P has.
+/// Checks every clause of page_pinner, and of each refinement that P has, that shows from outside
+/// or through the hooks.
 template <iopt::page_pinner P, class Make, class Hooks>
 void check_pinner(Make make, Hooks hooks) {
   pinner_suite<P, Make, Hooks>(make, hooks).run_all();
