@@ -332,6 +332,27 @@ TEST_CASE("cut: the end of an area comes before notification, that before the re
   object.detach();
 }
 
+TEST_CASE("cut: memory comes before pins and domains", "[cut]") {
+  for (const bool filled : {false, true}) {
+    usual w;
+    auto& t = w.table();
+    told object(w);
+    must(object.attach(t));
+    if (filled) w.attach_domain();
+    must(t.map(w.at(0), 2 * page, rw, w.io(1)));
+    if (!filled) object.hold(w.pages_at(1, 1));
+    const snapshot before = w.look();
+    w.account.refuse_all();
+    CHECK(text(t.cut(w.io(2) - 1, cut_rule::as_iommufd)) == "ENOMEM");
+    w.account.refuse_all(false);
+    CHECK(text(t.cut(w.io(2) - 1, cut_rule::as_iommufd)) == "EINVAL");
+    CHECK(difference(before, w.look()) == "");
+    CHECK(w.verify() == "");
+    object.detach();
+    CHECK(w.close() == "");
+  }
+}
+
 TEST_CASE("cut: the alignment comes before memory", "[cut]") {
   usual w;
   auto& t = w.table();

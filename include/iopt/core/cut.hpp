@@ -12,9 +12,10 @@
 
 namespace iopt {
 
-/// The area that a cut after `last` would cut, or nullptr where there is nothing to do.
+/// The area that a cut after `last` would cut, or nullptr where there is nothing to do. What pins
+/// and domains have against it is asked with `held_too`: Linux asks that after memory.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule) const
+auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule, bool held_too) const
     -> result<area_type*> {
   const auto c = areas_.find(last);
   if (!c.valid() || c.range().last == last) return nullptr;
@@ -27,6 +28,7 @@ auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule) con
   if (a.state != area_state::present) return refuse(errc::device_or_resource_busy);
   if (!(last + 1).is_aligned(alignment_) || a.byte_of(last + 1) % alignment_ != 0)
     return refuse(errc::invalid_argument);
+  if (!held_too) return &a;
   if (a.pin_calls != 0) return refuse(errc::invalid_argument);
   if (a.storage != nullptr && large_pages_ && (kernel || !can_split))
     return refuse(errc::invalid_argument);
@@ -37,7 +39,7 @@ auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule) con
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_rule rule,
                                                                cut_plan& plan) {
-  const result<area_type*> found = may_cut(last, rule);
+  const result<area_type*> found = may_cut(last, rule, false);
   if (!found) return fail(found.error());
   if (*found == nullptr) return {};
   area_type& a = **found;
@@ -57,6 +59,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   }
   plan.spare.append(*right);
   ++plan.count;
+  if (const result<area_type*> held = may_cut(last, rule); !held) return fail(held.error());
   if constexpr (can_split) {
     if (a.storage != nullptr && large_pages_) {
       for (std::size_t n = 0; n < domain_count_; ++n) {

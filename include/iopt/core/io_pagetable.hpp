@@ -379,7 +379,7 @@ class io_pagetable {
     std::size_t count = 0;
   };
   static constexpr bool can_split = splitting_domain<Domain>;
-  result<area_type*> may_cut(iova last, cut_rule rule) const;
+  result<area_type*> may_cut(iova last, cut_rule rule, bool held_too = true) const;
   result<void> prepare_cut(iova last, cut_rule rule, cut_plan& plan);
   result<void> prepare_cuts(iova_range around, cut_rule rule, cut_plan& plan);
   void commit(cut_plan& plan) noexcept;
