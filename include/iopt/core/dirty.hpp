@@ -20,7 +20,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::set_dirty_tracking(Domain& do
     if (const result<void> done = domain.set_dirty_tracking(on); !done) return done;
     slot->tracking = on;
     for (auto c = areas_.begin(); on && c.valid(); c.next()) {
-      if (c.value()->storage == nullptr) continue;
+      if (c.value()->state == area_state::in_flight || c.value()->storage == nullptr) continue;
       static_cast<void>(domain.read_dirty(c.range(), dirty_read::clear, [](iova_range) {}));
     }
     return {};
@@ -43,7 +43,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, io
     if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
     iova next = range.first;
     for (auto c = areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      if (c.value()->storage == nullptr) return {};
+      if (c.value()->state == area_state::in_flight || c.value()->storage == nullptr) return {};
       const iova_range part{next, std::min(c.range().last, range.last)};
       if (const result<void> done = domain.read_dirty(part, mode, record); !done) return done;
       if (part.last == range.last) break;

@@ -1,0 +1,233 @@
+// tests/core/multi_threaded_test.cpp - several threads in one table, and in tables that share pages.
+//
+// The mocks stop the program when two calls on one domain overlap, when a page is unpinned while a
+// domain shows it, and when more is given back than was taken. What each thread is answered depends
+// on the others; what is left when all are done does not. Built with -fsanitize=thread it also shows
+// data races.
+#include "iopt/core/multi_threaded.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/core/engine_fixture.hpp"
+
+namespace iopt::test {
+namespace {
+
+constexpr access_rights rw = access_rights::read_write;
+
+/// A user whose pins other threads may ask back.
+template <class W>
+class user {
+ public:
+  std::atomic<bool> stubborn = false;
+  typename W::access_type object{
+      [](void* context, iova_range gone) { static_cast<user*>(context)->let_go(gone); }, this};
+
+  bool pin(iova_range r) {
+    const std::lock_guard hold(mutex_);
+    if (pins_.size() > 8 || !object.pin(r, access_rights::read, [](run) {})) return false;
+    pins_.push_back(r);
+    return true;
+  }
+  void let_go(iova_range gone) {
+    if (stubborn && gone != iova_range::whole()) return;
+    const std::lock_guard hold(mutex_);
+    for (std::size_t n = 0; n < pins_.size();) {
+      if (pins_[n].overlaps(gone)) {
+        object.unpin(pins_[n]);
+        pins_[n] = pins_.back();
+        pins_.pop_back();
+      } else {
+        ++n;
+      }
+    }
+  }
+  void unpin_one() {
+    const std::lock_guard hold(mutex_);
+    if (pins_.empty()) return;
+    object.unpin(pins_.back());
+    pins_.pop_back();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<iova_range> pins_;
+};
+
+template <class W>
+void run_threads(W& w, unsigned count, const auto& body) {
+  std::vector<std::thread> threads;
+  for (unsigned n = 0; n < count; ++n) threads.emplace_back([&, n] { body(n); });
+  for (std::thread& t : threads) t.join();
+  CHECK(w.verify() == "");
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("threads that use ranges of their own are answered as if alone", "[thread]",
+                   (kind<full_domain, locked_traits>), (kind<plain_domain, locked_traits>)) {
+  using W = world<TestType>;
+  W w(4 * W::page);
+  auto& t = w.table();
+  w.table(1);
+  w.attach_domain(), w.attach_domain();
+  std::atomic<unsigned> wrong = 0;
+  run_threads(w, 4, [&](unsigned me) {
+    const std::uint64_t base = 64 + 64 * me;
+    const auto expect = [&](bool good) { wrong += !good; };
+    for (unsigned n = 0; n < 120; ++n) {
+      expect(t.map(w.at(base), 16 * w.page, rw, w.io(base)) == w.io(base));
+      expect(t.map(w.at(base), w.page, rw, w.io(base + 15)).error() == errc::file_exists);
+      expect(w.table(1).copy(t, w.pages_at(base + 2, 8), rw, w.io(base)).has_value());
+      expect(t.cut(w.io(base + 4) - 1).has_value() == W::can_split);
+      expect(t.find(w.io(base))->where.first == w.io(base));
+      if (W::can_protect) expect(t.protect(w.pages_at(base, 4), access_rights::read).has_value());
+      expect(t.unmap(w.io(base), 16 * w.page, unmap_profile::iommufd).bytes == 16 * w.page);
+      expect(w.table(1).unmap(w.io(base), 8 * w.page, unmap_profile::iommufd).bytes == 8 * w.page);
+    }
+  });
+  CHECK(wrong == 0);
+  CHECK(w.pinner.is_idle());
+  REQUIRE(w.close() == "");
+}
+
+TEMPLATE_TEST_CASE("threads that collide leave everything whole", "[thread]",
+                   (kind<full_domain, locked_traits>), (kind<unreadable_domain, locked_traits>)) {
+  using W = world<TestType>;
+  for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
+    W w(pieces);
+    w.table(1);
+    const auto file = w.add_file(64);
+    const auto device = w.pinner.create_exporter(64 * W::page);
+    user<W> users[2];
+    for (std::size_t n = 0; n < 2; ++n) must(users[n].object.attach(w.table(n)));
+    for (unsigned n = 0; n < 4; ++n) w.add_domain();
+    std::mutex coming_and_going;
+    std::vector<std::size_t> where(4, 2);  // the table of each domain; 2: none
+
+    run_threads(w, 4, [&](unsigned me) {
+      std::mt19937_64 random(me * 977 + pieces);
+      const auto below = [&](std::uint64_t n) { return random() % n; };
+      for (unsigned n = 0; n < 800; ++n) {
+        const std::size_t which = below(2);
+        auto& t = w.table(which);
+        const std::uint64_t first = below(24);
+        const std::uint64_t count = 1 + below(6);
+        const iova_range r = w.pages_at(64 + first, count);
+        switch (below(20)) {
+          case 0:
+          case 1:
+          case 2:
+          case 3: static_cast<void>(t.map(w.at(below(40)), count * w.page, rw, r.first)); break;
+          case 4: static_cast<void>(t.map(w.at(below(40)), count * w.page, rw)); break;
+          case 5:
+            static_cast<void>(
+                t.map(t.file_memory(file, first * w.page), count * w.page, rw, r.first));
+            break;
+          case 6:
+            static_cast<void>(
+                t.map(t.device_memory(device, first * w.page), count * w.page, rw, r.first));
+            break;
+          case 7:
+          case 8: static_cast<void>(t.copy(w.table(below(2)), r, rw, w.io(64 + below(24)))); break;
+          case 9:
+          case 10:
+          case 11: static_cast<void>(t.unmap(r.first, r.length(), unmap_profiles[below(8)])); break;
+          case 12: {
+            users[which].pin(r);
+            break;
+          }
+          case 13: users[which].unpin_one(); break;
+          case 14: static_cast<void>(t.protect(r, access_rights::read)); break;
+          case 15: static_cast<void>(t.remap(r, t.user_memory(w.at(below(40))), rw)); break;
+          case 16: {
+            static_cast<void>(t.cut(r.last));
+            static_cast<void>(t.would_unmap(r.first, r.length(), unmap_profile::iommufd));
+            std::uint64_t pages = 0;
+            t.for_each_area([&](const area_info& a) { pages += a.pinned_pages; });
+            t.for_each_view(w.owner(), user_range::sized(w.at(0), 64 * w.page),
+                            [&](iova_range, user_address) { ++pages; });
+            pages += t.alignment() + t.domain_count() + t.area_count();
+            break;
+          }
+          case 17: {
+            const std::size_t d = below(4);
+            const std::lock_guard hold(coming_and_going);
+            if (where[d] == 2) {
+              if (t.attach(*w.domains[d])) where[d] = which;
+            } else {
+              if (!w.table(where[d]).detach(*w.domains[d])) FAIL("came back short");
+              where[d] = 2;
+            }
+            break;
+          }
+          case 18: {
+            std::byte data[100];
+            static_cast<void>(users[which].object.read(r.first, data));
+            if (below(4) == 0) {
+              static_cast<void>(t.suspend_access(r));
+              static_cast<void>(t.resume_access(r, t.user_memory(w.at(8 + below(16)))));
+            }
+            if (below(4) == 0) static_cast<void>(t.change_owner(w.owner(below(2))));
+            break;
+          }
+          default: {
+            if (below(3) == 0) {
+              const std::lock_guard hold(coming_and_going);
+              w.table(0).revoke(device), w.table(1).revoke(device);
+              static_cast<void>(w.table(0).restore(device));
+              static_cast<void>(w.table(1).restore(device));
+            }
+            const std::lock_guard hold(coming_and_going);
+            for (std::size_t d = 0; d < 4; ++d) {
+              if (where[d] == 2) continue;
+              auto& at = w.table(where[d]);
+              static_cast<void>(at.set_dirty_tracking(*w.domains[d], below(2) == 0));
+              static_cast<void>(at.read_dirty(*w.domains[d], w.pages_at(64, 8), dirty_read::clear,
+                                              [](iova_range) {}));
+            }
+          }
+        }
+      }
+    });
+    for (user<W>& u : users) u.object.detach();
+    CHECK(w.verify() == "");
+    REQUIRE(w.close() == "");
+  }
+}
+
+TEST_CASE("threads that unmap and threads that pin come to an end", "[thread]") {
+  using W = world<kind<full_domain, locked_traits>>;
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  user<W> u;
+  must(u.object.attach(t));
+  std::atomic<bool> over = false;
+  std::atomic<unsigned> unmapped = 0;
+  run_threads(w, 3, [&](unsigned me) {
+    if (me == 0) {
+      while (!over) {
+        u.pin(w.pages_at(64, 1));
+        std::this_thread::yield();
+      }
+      return;
+    }
+    for (unsigned n = 0; n < 200; ++n) {
+      static_cast<void>(t.map(w.at(0), 4 * w.page, rw, w.io(64)));
+      unmapped += t.unmap(w.io(64), 4 * w.page, unmap_profile::iommufd).areas != 0;
+    }
+    if (me == 1) over = true;
+  });
+  CHECK(unmapped > 0);
+  u.object.detach();
+  REQUIRE(w.close() == "");
+}
+
+}  // namespace iopt::test
