@@ -1,0 +1,318 @@
+// tests/core/change_test.cpp - protect, remap, suspend and resume, change of owner, revoke and restore.
+#include "iopt/core/change.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/core/engine_fixture.hpp"
+
+namespace iopt::test {
+namespace {
+
+constexpr access_rights rw = access_rights::read_write;
+constexpr auto no_frames = [](run) {};
+constexpr auto ignore = [](void*, iova_range) {};
+
+using W = world<kind<full_domain>>;
+
+physical shown(W& w, std::size_t domain, std::uint64_t io_page) {
+  return w.mock_of(domain).translate(W::io(io_page)).value();
+}
+physical memory(W& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), W::at(n)); }
+
+}  // namespace
+
+// ---- protect ---------------------------------------------------------------------------------------
+
+TEST_CASE("protect changes the rights of exactly the range, in every domain") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain(), w.attach_domain();
+  must(t.map(w.at(0), 8 * w.page, rw, w.io(16)));
+  must(t.map(w.at(8), 8 * w.page, rw, w.io(24)));
+  const auto before = w.pinner.calls();
+  REQUIRE(t.protect(w.pages_at(20, 8), access_rights::read));
+  CHECK(w.pinner.calls() == before);
+  CHECK(t.area_count() == 4);
+  for (std::size_t d = 0; d < 2; ++d) {
+    CHECK(w.mock_of(d).device_writes(w.pages_at(16, 4)));
+    CHECK_FALSE(w.mock_of(d).device_writes(w.pages_at(20, 1)));
+    CHECK(w.mock_of(d).device_reads(w.pages_at(16, 16)));
+    CHECK(w.mock_of(d).device_writes(w.pages_at(28, 4)));
+    CHECK(w.mock_of(d).unsynced_bytes() == 0);
+  }
+  CHECK(t.find(w.io(20))->rights == access_rights::read);
+  // What was mapped to write may get the right back.
+  CHECK(text(t.protect(w.pages_at(16, 16), rw)) == "ok");
+  CHECK(w.mock_of(1).device_writes(w.pages_at(16, 16)));
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("protect is refused in this order") {
+  world<kind<no_change_domain>> w;
+  auto& t = w.table();
+  must(t.map(w.at(0), 4 * w.page, access_rights::read, w.io(16)));
+  must(t.map(w.at(8), 4 * w.page, rw, w.io(22)));
+  CHECK(text(t.protect(w.pages_at(16, 5), rw)) == "ENOENT");  // the gap, before the right
+  CHECK(t.protect(w.pages_at(16, 5), rw).error().at == 4 * w.page);
+  CHECK(text(t.protect(w.pages_at(16, 4), rw)) == "EPERM");
+  CHECK(text(t.protect({w.io(17) + 1, w.io(19)}, access_rights::read)) ==
+        "ok");  // no alignment yet
+  w.tables.clear();
+  auto& u = w.table();
+  w.attach_domain();
+  must(u.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  CHECK(text(u.protect({w.io(17) + 1, w.io(19)}, access_rights::read)) == "EINVAL");
+  CHECK(text(u.protect(w.pages_at(16, 4), access_rights::read)) == "EOPNOTSUPP");
+  CHECK(text(u.protect(w.pages_at(17, 1), access_rights::read)) == "EOPNOTSUPP");
+  CHECK(u.area_count() == 1);
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("the first area keeps its right when a later one is refused") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain(), w.attach_domain();
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(8), 4 * w.page, rw, w.io(20)));
+  w.faults.arm(mock::fault_point::protect, 3);
+  const result<void> refused = t.protect(w.pages_at(16, 8), access_rights::read);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().domain == 1);
+  CHECK(refused.error().at == 4 * w.page);
+  for (std::size_t d = 0; d < 2; ++d) CHECK(w.mock_of(d).device_writes(w.pages_at(16, 8)));
+  REQUIRE(w.close() == "");
+}
+
+// ---- remap -----------------------------------------------------------------------------------------
+
+TEST_CASE("remap shows other memory, and gives the old back") {
+  for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
+    W w(pieces);
+    auto& t = w.table();
+    w.attach_domain(), w.attach_domain();
+    must(t.map(w.at(0), 16 * w.page, rw, w.io(16)));
+    must(t.copy(t, w.pages_at(20, 2), rw, w.io(64)));
+    REQUIRE(t.remap(w.pages_at(19, 4), t.user_memory(w.at(40)), access_rights::read));
+    CHECK(t.area_count() == 4);
+    for (std::size_t d = 0; d < 2; ++d) {
+      CHECK(shown(w, d, 18) == memory(w, 2));
+      CHECK(shown(w, d, 19) == memory(w, 40));
+      CHECK(shown(w, d, 22) == memory(w, 43));
+      CHECK(shown(w, d, 23) == memory(w, 7));
+      CHECK(shown(w, d, 64) == memory(w, 4));
+      CHECK(w.mock_of(d).calls().unmap + w.mock_of(d).calls().unmap_runs == 0);
+    }
+    CHECK(w.pinner.pins(memory(w, 3)) == 0);
+    CHECK(w.pinner.pins(memory(w, 4)) == 1);  // still shown at 64
+    CHECK(w.pinner.pinned_pages() == 12 + 4 + 2);
+    CHECK(w.verify() == "");
+    w.account.refuse_all();
+    REQUIRE(w.close() == "");
+  }
+}
+
+TEST_CASE("a remap of more runs than go into one call is whole") {
+  W w(mock::contiguity::scattered);
+  w.watched_pages = 0;
+  auto& t = w.table();
+  w.attach_domain();
+  must(t.map(w.at(0), 300 * w.page, rw, w.io(512)));
+  REQUIRE(t.remap(w.pages_at(520, 200), t.user_memory(w.at(1000)), rw));
+  for (std::uint64_t n = 0; n < 300; ++n) {
+    const std::uint64_t right = n < 8 || n >= 208 ? n : 1000 + n - 8;
+    if (shown(w, 0, 512 + n) != memory(w, right)) FAIL("page " << n);
+  }
+  // Where the last call is refused, the old memory is shown again.
+  w.faults.arm(mock::fault_point::replace, 3);
+  CHECK_FALSE(t.remap(w.pages_at(512, 300), t.user_memory(w.at(2000)), rw));
+  w.faults.disarm();
+  for (std::uint64_t n = 0; n < 300; ++n) {
+    const std::uint64_t right = n < 8 || n >= 208 ? n : 1000 + n - 8;
+    if (shown(w, 0, 512 + n) != memory(w, right)) FAIL("page " << n);
+  }
+  CHECK(w.pinner.pinned_pages() == 300);
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("without large pages a remap writes page by page, so that its pages can be cut apart") {
+  world<kind<no_split_domain>> w;
+  auto& t = w.table();
+  must(t.disable_large_pages());
+  w.attach_domain();
+  must(t.map(w.at(0), 200 * w.page, rw, w.io(512)));
+  must(t.remap(w.pages_at(512, 200), t.user_memory(w.at(300)), rw));
+  must(t.cut(w.io(513) - 1));
+  CHECK(w.mock_of(0).entries(w.page) == 200);
+  must(t.protect(w.pages_at(512, 1), access_rights::read));
+  REQUIRE(t.unmap(w.io(512), w.page, unmap_profile::exact));
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("a remap is refused in this order") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  typename W::access_type user(ignore);
+  must(user.attach(t));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  const auto remap = [&](iova_range r, user_address from) {
+    return text(t.remap(r, t.user_memory(from), rw));
+  };
+  CHECK(remap(w.pages_at(16, 5), w.at(8) + 1) == "ENOENT");
+  CHECK(remap(w.pages_at(16, 4), w.at(8) + 1) == "EINVAL");
+  CHECK(remap({w.io(16), w.io(17)}, w.at(8)) == "EINVAL");
+  must(user.pin(w.pages_at(16, 1), access_rights::read, no_frames));
+  CHECK(remap(w.pages_at(17, 1), w.at(8)) == "EBUSY");
+  user.unpin(w.pages_at(16, 1));
+  w.pinner.set_hole(w.owner(), user_range::sized(w.at(8), w.page));
+  CHECK(remap(w.pages_at(17, 1), w.at(8)) == "EFAULT");
+  CHECK(t.area_count() == 1);
+  must(t.suspend_access(w.pages_at(16, 4)));
+  CHECK(remap(w.pages_at(17, 1), w.at(9)) == "EBUSY");
+  user.detach();
+  REQUIRE(w.close() == "");
+}
+
+// ---- suspend, resume -------------------------------------------------------------------------------
+
+TEST_CASE("suspended access waits while devices go on") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  typename W::access_type user(ignore);
+  must(user.attach(t));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(4), 4 * w.page, rw, w.io(20)));
+  CHECK(text(t.suspend_access(w.pages_at(40, 1))) == "ENOENT");
+  CHECK(text(t.suspend_access(w.pages_at(16, 6))) == "ENOENT");
+  must(t.suspend_access(w.pages_at(16, 4)));
+  CHECK(text(t.suspend_access(w.pages_at(16, 8))) == "EINVAL");
+  CHECK_FALSE(t.find(w.io(20))->suspended);  // nothing changed then
+  std::byte data[8];
+  CHECK(text(user.read(w.io(16), data)) == "EBUSY");
+  CHECK(text(user.pin(w.pages_at(16, 1), access_rights::read, no_frames)) == "EBUSY");
+  CHECK(w.mock_of(0).device_writes(w.pages_at(16, 4)));
+  const auto resume = [&](iova_range r, user_address from) {
+    return text(t.resume_access(r, t.user_memory(w.owner(1), from)));
+  };
+  CHECK(resume(w.pages_at(40, 1), w.at(0)) == "ENOENT");
+  CHECK(resume(w.pages_at(16, 8), w.at(0)) == "EINVAL");
+  CHECK(resume(w.pages_at(20, 4), w.at(0)) == "EINVAL");  // not suspended
+  CHECK(resume(w.pages_at(16, 4), w.at(0) + 8) == "EINVAL");
+  const auto device = w.pinner.create_exporter(8 * w.page);
+  CHECK(text(t.resume_access(w.pages_at(16, 4), t.device_memory(device, 0))) == "EINVAL");
+  w.pinner.set_limit(w.owner(1), account_mode::user, 3);
+  CHECK(resume(w.pages_at(16, 4), w.at(30)) == "ENOMEM");
+  w.pinner.set_limit(w.owner(1), account_mode::user, 4);
+  CHECK(resume(w.pages_at(16, 4), w.at(30)) == "ok");
+  // The same pages, pinned as they were, now charged to the other; found at the other's address.
+  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 4);
+  CHECK(w.pinner.charged(w.owner(0), account_mode::user) == 4);
+  CHECK(shown(w, 0, 16) == memory(w, 0));
+  CHECK(t.find(w.io(16))->from == w.at(30));
+  std::memset(data, 3, sizeof data);
+  must(w.pinner.write(w.owner(1), w.at(31) + 4, data));
+  std::byte got[8] = {};
+  must(user.read(w.io(17) + 4, got));
+  CHECK(std::memcmp(data, got, sizeof data) == 0);
+  user.detach();
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("every area that shows resumed pages is found at their new address") {
+  world<kind<full_domain, indexed_traits>> w;
+  auto& t = w.table();
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  must(t.copy(t, w.pages_at(17, 2), rw, w.io(32)));
+  must(t.suspend_access(w.pages_at(16, 4)));
+  must(t.resume_access(w.pages_at(16, 4), t.user_memory(w.at(40))));
+  std::vector<iova_range> views;
+  const auto look = [&](std::uint64_t page) {
+    views.clear();
+    t.for_each_view(w.owner(), user_range::sized(w.at(page), w.page),
+                    [&](iova_range r, user_address) { views.push_back(r); });
+    return views;
+  };
+  CHECK(look(1).empty());
+  CHECK(look(41) == std::vector{w.pages_at(17, 1), w.pages_at(32, 1)});
+  REQUIRE(t.unmap_all());
+  CHECK(look(41).empty());
+  REQUIRE(w.close() == "");
+}
+
+// ---- change of owner -------------------------------------------------------------------------------
+
+TEST_CASE("files change their owner together or not at all") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  const auto f = w.add_file(32);
+  must(t.map(t.file_memory(f, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(t.file_memory(f, 8 * w.page), 4 * w.page, rw, w.io(24)));
+  must(t.copy(t, w.pages_at(16, 2), rw, w.io(40)));
+  w.pinner.set_limit(w.owner(1), account_mode::user, 7);
+  CHECK(text(t.change_owner(w.owner(1))) == "ENOMEM");
+  CHECK(w.pinner.charged(w.owner(0), account_mode::user) == 8);
+  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 0);
+  w.pinner.set_limit(w.owner(1), account_mode::user, 8);
+  must(t.change_owner(w.owner(1)));
+  CHECK(w.pinner.charged(w.owner(0), account_mode::user) == 0);
+  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 8);
+  must(t.change_owner(w.owner(1)));
+  must(t.map(w.at(0), w.page, rw, w.io(60)));
+  CHECK(text(t.change_owner(w.owner(0))) == "EINVAL");
+  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 8);
+  REQUIRE(w.close() == "");
+}
+
+// ---- revoke, restore -------------------------------------------------------------------------------
+
+TEMPLATE_TEST_CASE("device memory that is taken away leaves every domain, and comes back", "",
+                   (kind<full_domain>), (kind<plain_domain>), (kind<unreadable_domain>)) {
+  using V = world<TestType>;
+  V w;
+  auto& t = w.table();
+  w.attach_domain(), w.attach_domain();
+  const auto bar = w.pinner.create_exporter(16 * w.page);
+  const auto other = w.pinner.create_exporter(16 * w.page);
+  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(t.device_memory(other, 0), 4 * w.page, rw, w.io(24)));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(32)));
+  CHECK(w.mock_of(0).attributes_at(w.io(16))->type == memory_type::mmio);
+  CHECK(w.pinner.pinned_pages() == 4);
+  CHECK(w.pinner.charged() == 4);
+  w.account.refuse_all();
+  t.revoke(bar);
+  w.account.refuse_all(false);
+  w.pinner.set_revoked(bar, true);  // the mock asks whether a device can still reach it
+  for (std::size_t d = 0; d < 2; ++d) {
+    CHECK(w.mock_of(d).contents(w.pages_at(16, 4)).empty());
+    CHECK(w.mock_of(d).bytes_mapped() == 8 * w.page);
+  }
+  CHECK(t.find(w.io(16))->revoked);
+  CHECK_FALSE(t.find(w.io(24))->revoked);
+  // While it is away areas can be copied and cut, domains come and go.
+  must(t.copy(t, w.pages_at(17, 2), rw, w.io(48)));
+  must(t.cut(w.io(18) - 1));
+  w.attach_domain();
+  CHECK(w.mock_of(2).bytes_mapped() == 8 * w.page);
+  REQUIRE(t.detach(*w.domains[0]));
+  CHECK(t.verify() == "");
+  CHECK(text(t.restore(bar)) == "ENODEV");
+  CHECK(t.find(w.io(16))->revoked);
+  CHECK(t.verify() == "");
+  w.pinner.relocate(bar);
+  w.pinner.set_revoked(bar, false);
+  must(t.restore(bar));
+  for (std::size_t d = 1; d < 3; ++d)
+    CHECK(w.mock_of(d).translate(w.io(49)) == w.pinner.frame_of(bar, 2 * w.page));
+  CHECK(t.verify() == "");
+  must(t.restore(bar));
+  REQUIRE(w.close() == "");
+}
+
+}  // namespace iopt::test
