@@ -85,7 +85,7 @@ TEMPLATE_TEST_CASE("page by page, every page is an entry", "[domain_calls]", moc
 
 TEMPLATE_TEST_CASE("a run that fails leaves none mapped, and tells where", "[domain_calls]",
                    mock::domain, mock::plain<>) {
-  for (const std::uint64_t page_bytes : {0, 4096}) {
+  for (const std::uint64_t page_bytes : {std::uint64_t{0}, std::uint64_t{4096}}) {
     for (std::uint64_t n = 0;; ++n) {
       mock::fault_injector faults;
       TestType d(mock::domain_options{.faults = &faults});

@@ -104,7 +104,7 @@ TEST_CASE("usable ranges are what no reservation touches, joined", "[look]") {
 TEST_CASE("areas are told in order", "[look]") {
   mock::pinner pinner;
   table_type<iopt::single_threaded> table(pinner);
-  for (const std::uint64_t at : {0x30000, 0x10000, 0x20000})
+  for (const unsigned at : {0x30000u, 0x10000u, 0x20000u})
     REQUIRE(table.map({0x100000}, 0x1000, rw, iova{at}));
   std::vector<std::uint64_t> firsts;
   table.for_each_area([&](const iopt::area_info& a) { firsts.push_back(a.where.first.value); });

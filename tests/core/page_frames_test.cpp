@@ -46,7 +46,7 @@ struct reserving_pinner {
 TEMPLATE_TEST_CASE("reserved memory is shown, and neither pinned, counted nor given back",
                    "[page_frames]", iopt::mock::domain, iopt::mock::plain<iopt::mock::domain>,
                    iopt::mock::unreadable<iopt::mock::domain>) {
-  for (const std::uint64_t every : {1, 2, 7}) {
+  for (const unsigned every : {1u, 2u, 7u}) {
     reserving_pinner pinner{.reserved_every = every};
     TestType first{}, second{};
     iopt::io_pagetable<reserving_pinner, TestType> table(pinner);
