@@ -7,7 +7,10 @@
 // does in a world without faults; and at the end nothing is left over.
 #include <cstdint>
 #include <optional>
+#include <random>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -22,7 +25,10 @@ constexpr access_rights rw = access_rights::read_write;
 template <class Kind>
 struct stage : world<Kind> {
   using base = world<Kind>;
-  explicit stage(std::uint64_t contiguity) : base(contiguity) { this->table(1); }
+  explicit stage(std::uint64_t contiguity) : base(contiguity) {
+    this->watched_pages = 48;
+    this->table(1);
+  }
   ~stage() { release(); }
 
   /// An access object that lets go of everything when it is told.
@@ -355,8 +361,8 @@ std::optional<snapshot> without_faults(const scenario<Kind>& each, std::uint64_t
 TEMPLATE_TEST_CASE("what fails changes nothing", "[sweep]", IOPT_TEST_KINDS) {
   using S = stage<TestType>;
   std::uint64_t total = 0;
-  const std::uint64_t pieces[] = {mock::contiguity::scattered, mock::contiguity::contiguous,
-                                  4 * S::page};
+  std::vector<std::uint64_t> pieces{mock::contiguity::scattered, mock::contiguity::contiguous};
+  if (std::is_same_v<TestType, kind<full_domain>>) pieces.push_back(4 * S::page);
   for (const std::uint64_t contiguity : pieces)
     for (const scenario<TestType>& each : scenarios<TestType>()) {
       CAPTURE(contiguity, each.name);
@@ -396,6 +402,77 @@ TEMPLATE_TEST_CASE("what fails changes nothing", "[sweep]", IOPT_TEST_KINDS) {
       total += failures;
     }
   CHECK(total > 500);
+}
+
+// ---- Undoing ---------------------------------------------------------------------------------------
+
+TEMPLATE_TEST_CASE("what is undone asks for no memory, in whatever order", "[sweep]",
+                   IOPT_TEST_KINDS) {
+  using S = stage<TestType>;
+  constexpr std::uint64_t page = S::page;
+  const std::uint64_t pieces[] = {mock::contiguity::scattered, mock::contiguity::contiguous,
+                                  4 * page};
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    const auto below = [&](std::uint64_t n) { return random() % n; };
+    S s(pieces[seed % 3]);
+    // Two tables that show the same memory, in pieces and with holes, pinned here and there.
+    auto& t = s.table(0);
+    auto& other = s.table(1);
+    if (seed % 2 == 0) s.attach_domain(0), s.attach_domain(0);
+    must(t.map(s.at(0), 24 * page, rw, s.io(32)));
+    must(t.map(s.at(24), 8 * page, rw, s.io(56)));
+    s.attach_domain(1);
+    must(other.copy(t, s.pages_at(36, 16), rw, s.io(100)));
+    must(t.copy(t, s.pages_at(48, 12), rw, s.io(80)));
+    s.user();
+    for (unsigned n = 0; n < 12; ++n) {
+      const std::uint64_t first = 32 + below(30);
+      // What is pinned or cannot be split stays as it is.
+      if (n % 3 == 0) {
+        static_cast<void>(
+            t.unmap(s.io(first), (1 + below(2)) * page, unmap_profile::hole_punching));
+      } else if (n % 3 == 1) {
+        static_cast<void>(t.cut(s.io(first) - 1));
+      } else {
+        static_cast<void>(s.pin(first, 1 + below(4)));
+      }
+    }
+    if (seed % 2 == 1) s.attach_domain(0);
+    must(t.reserve(s.pages_at(1000, 4), &s));
+    s.account.refuse_all();
+    for (unsigned n = 0; n < 40; ++n) {
+      switch (below(6)) {
+        case 0:
+          if (t.domain_count() != 0) REQUIRE(t.detach(t.domain(below(t.domain_count()))));
+          break;
+        case 1:
+        case 2:
+          if (!s.pins.empty()) {
+            std::swap(s.pins[below(s.pins.size())], s.pins.back());
+            s.access_user.unpin(s.pins.back());
+            s.pins.pop_back();
+          }
+          break;
+        case 3:
+        case 4: {
+          std::vector<iova_range> areas;
+          t.for_each_area([&](const area_info& a) { areas.push_back(a.where); });
+          if (areas.empty()) break;
+          const iova_range gone = areas[below(areas.size())];
+          REQUIRE(t.unmap(gone.first, gone.length(), unmap_profile::exact));
+          break;
+        }
+        default:
+          if (below(8) == 0) REQUIRE(other.unmap_all());
+          if (below(8) == 0) t.unreserve(&s);
+          if (below(8) == 0) s.release();
+      }
+      if (n % 5 == 0) REQUIRE(s.verify() == "");
+    }
+    REQUIRE(s.close() == "");
+  }
 }
 
 }  // namespace iopt::test

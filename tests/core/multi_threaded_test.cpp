@@ -21,6 +21,16 @@ namespace {
 
 constexpr access_rights rw = access_rights::read_write;
 
+/// Readers that take their time, so that others come in between an unmap and its unpin.
+struct slow_readers {
+  void wait() noexcept {
+    for (unsigned n = 0; n < 3; ++n) std::this_thread::yield();
+  }
+};
+struct slow_traits : locked_traits {
+  using readers = slow_readers;
+};
+
 /// A user whose pins other threads may ask back.
 template <class W>
 class user {
@@ -98,7 +108,7 @@ TEMPLATE_TEST_CASE("threads that use ranges of their own are answered as if alon
 }
 
 TEMPLATE_TEST_CASE("threads that collide leave everything whole", "[thread]",
-                   (kind<full_domain, locked_traits>), (kind<unreadable_domain, locked_traits>)) {
+                   (kind<full_domain, slow_traits>), (kind<unreadable_domain, slow_traits>)) {
   using W = world<TestType>;
   for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
     W w(pieces);
@@ -198,6 +208,40 @@ TEMPLATE_TEST_CASE("threads that collide leave everything whole", "[thread]",
     });
     for (user<W>& u : users) u.object.detach();
     CHECK(w.verify() == "");
+    REQUIRE(w.close() == "");
+  }
+}
+
+TEMPLATE_TEST_CASE("pages that one table lets go while another takes them are pinned once",
+                   "[thread]", (kind<full_domain, slow_traits>),
+                   (kind<unreadable_domain, slow_traits>)) {
+  using W = world<TestType>;
+  for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
+    W w(pieces);
+    auto& source = w.table(2);  // has no domain, and keeps the pages
+    must(source.map(w.at(0), 8 * w.page, rw, w.io(64)));
+    w.attach_domain(0), w.attach_domain(1);
+    w.attach_domain(1);
+    user<W> u;
+    must(u.object.attach(source));
+    run_threads(w, 3, [&](unsigned me) {
+      std::mt19937_64 random(me);
+      for (unsigned n = 0; n < 500; ++n) {
+        const std::uint64_t first = 64 + random() % 6;
+        if (me == 2) {
+          u.pin(w.pages_at(first, 2));
+          std::this_thread::yield();
+          u.unpin_one();
+          continue;
+        }
+        must(w.table(me).copy(source, w.pages_at(first, 2), rw, w.io(64)));
+        const unmap_report gone = w.table(me).unmap(w.io(64), 2 * w.page, unmap_profile::exact);
+        if (!gone) FAIL("not unmapped");
+      }
+    });
+    CHECK(w.pinner.pinned_pages() == 0);
+    CHECK(w.pinner.charged() == 0);
+    u.object.detach();
     REQUIRE(w.close() == "");
   }
 }

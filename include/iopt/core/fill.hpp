@@ -98,14 +98,32 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   /// The first half of an unfill: after it no entry shows `a`. Frames that only a domain knew are
   /// given back already, flushed; for the others the caller flushes the domains and waits for
-  /// readers, which may serve many areas, and then calls finish_unfill().
+  /// readers, which may serve many areas, and then calls finish_unfill(). Until then `a` goes on
+  /// holding them, so that who takes the pages, or lets them go, meanwhile does so beside it.
   bool begin_unfill(area_type& a, attachment_list domains) noexcept {
     if (a.storage == nullptr) return true;
+    attachment_type& last = *a.storage;
+    if (pages_.is_pinnable() && pages_.stored.contains(a.range)) {
+      ++pages_.leaving;
+      bool complete = true;
+      for (attachment_type* d : domains) complete = unmap(*d, a.where) && complete;
+      return complete;
+    }
     pages_.holders.erase(a);
-    attachment_type& last = *std::exchange(a.storage, nullptr);
-    return empty(a, a.range, domains, last, true);
+    a.storage = nullptr;
+    const bool complete = empty(a, a.range, domains, last, true);
+    // Others hold the pages, and may give them back before the caller flushes.
+    if (pages_.is_pinnable()) flush(domains);
+    return complete;
   }
-  void finish_unfill(area_type& a) noexcept { settle(release_stored_holes(a.range)); }
+  void finish_unfill(area_type& a) noexcept {
+    if (a.storage != nullptr) {
+      pages_.holders.erase(a);
+      a.storage = nullptr;
+      --pages_.leaving;
+    }
+    settle(release_stored_holes(a.range));
+  }
 
   static void flush(attachment_list domains) noexcept {
     if constexpr (flushing_domain<Domain>) {

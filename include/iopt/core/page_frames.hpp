@@ -100,7 +100,7 @@ class page_frames {
 
   /// Forgets what is stored of `part`, where a domain can be asked for it.
   void forget_stored(page_range part) noexcept {
-    if (must_store) return;
+    if (must_store || pages_.leaving != 0) return;
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
       if (walk.owner() == span_owner::second) forget(walk.range());
   }

@@ -147,6 +147,7 @@ struct pages {
   bool revoked = false;              // device memory that its exporter took away
   origin_type* next_from = nullptr;  // while an operation changes the origin: what it will be
   std::uint32_t generation = 0;      // counts revocations
+  std::uint32_t leaving = 0;  // areas that no domain shows any more, and that still hold pages
   bool lost = false;  // a domain that came back short may still show a page: none is unpinned
   [[no_unique_address]] typename Traits::memory memory;  // what the block came from
   [[no_unique_address]] mutable typename Traits::mutex mutex{};
