@@ -227,6 +227,26 @@ TEST_CASE("one fragment and two holders take no memory", "[sparse_frames]") {
   CHECK(f.empty());
 }
 
+TEST_CASE("an erasure has its room in a full leaf, whichever of holder and frames came last",
+          "[sparse_frames]") {
+  for (const bool holders_first : {true, false}) {
+    ledger book;
+    frames f(12, counting_memory{&book});
+    const auto hold = [&] {
+      for (int n = 0; n != 3; ++n) REQUIRE(f.add_holder().has_value());
+    };
+    if (holders_first) hold();
+    for (std::uint64_t n = 0; n != 32; ++n)
+      REQUIRE(f.store({n * 8}, run({(1000 - n * 10) * page}, 3 * page)).has_value());
+    if (!holders_first) hold();
+    book.refuse_from = 0;
+    f.erase({{16 * 8 + 1}, {16 * 8 + 1}});
+    CHECK(f.fragments() == 33);
+    CHECK(f.find({16 * 8 + 2}) == physical{842 * page});
+    CHECK(f.verify() == "");
+  }
+}
+
 TEST_CASE("runs of another type, of frame 0 and at the top do not join by mistake",
           "[sparse_frames]") {
   iopt::sparse_frames<> f(12);
