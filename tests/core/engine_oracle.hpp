@@ -113,15 +113,17 @@ class oracle {
   oracle_area* at(std::size_t t, iova v) {
     return const_cast<oracle_area*>(std::as_const(*this).at(t, v));
   }
-  std::set<std::shared_ptr<oracle_pages>> all_pages() const {
-    std::set<std::shared_ptr<oracle_pages>> all;
+  std::vector<oracle_pages*> all_pages() const {
+    std::vector<oracle_pages*> all;
     for (const oracle_table& t : tables)
-      for (const oracle_area& a : t.areas) all.insert(a.pages);
+      for (const oracle_area& a : t.areas) all.push_back(a.pages.get());
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
   }
   std::uint64_t charged(mock::process owner, account_mode mode) const {
     std::uint64_t sum = 0;
-    for (const auto& p : all_pages())
+    for (const oracle_pages* p : all_pages())
       if (p->kind != origin_kind::device && p->owner == owner && p->mode == mode)
         sum += p->frames.size();
     return sum;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -698,25 +699,25 @@ class game {
     for (std::size_t d = 0; d < 4; ++d)
       if (!std::exchange(attached_[d], false) && inner(*w_.domains[d]).bytes_mapped() != 0)
         return "a domain shows something after it was detached";
+    const auto all = o_.all_pages();
     std::uint64_t pins = 0;
-    for (const auto& p : o_.all_pages()) {
+    std::map<std::pair<std::uint32_t, account_mode>, std::uint64_t> charges;
+    std::map<physical, std::uint64_t> pinned;
+    for (const auto& p : all) {
       if (p->kind == origin_kind::device) continue;
       pins += p->frames.size();
-      if (!p->frames.empty()) {  // a page of every object, another one each time
-        auto f = p->frames.begin();
-        std::advance(f, below(p->frames.size()));
-        std::uint64_t wanted = 0;
-        for (const auto& other : o_.all_pages())
-          for (const auto& [index, frame] : other->frames) wanted += frame == f->second;
-        if (w_.pinner.pins(f->second) != wanted) return "a page is pinned another number of times";
-      }
+      charges[{p->owner.id, p->mode}] += p->frames.size();
+      if (compared_ % 4 == 0)
+        for (const auto& [index, frame] : p->frames) ++pinned[frame];
     }
+    for (const auto& [frame, times] : pinned)
+      if (w_.pinner.pins(frame) != times) return "a page is pinned another number of times";
     if (w_.pinner.pinned_pages() != pins)
       return std::to_string(w_.pinner.pinned_pages()) + " pages pinned, not " +
              std::to_string(pins);
     for (const mock::process p : w_.processes)
       for (const account_mode m : {account_mode::none, account_mode::user, account_mode::mm})
-        if (w_.pinner.charged(p, m) != o_.charged(p, m)) return "other charges";
+        if (w_.pinner.charged(p, m) != charges[{p.id, m}]) return "other charges";
     if (compared_ % 8 == 0) return std::string(w_.verify());
     return "";
   }
@@ -834,7 +835,7 @@ TEMPLATE_TEST_CASE("the engine does what a naive oracle does", "[model]", IOPT_T
                      .contiguity = contiguity,
                      .smallest_bytes = small ? page / 2 : page,
                      .unit = small ? page / 2 : page,
-                     .steps = 700};
+                     .steps = 1000};
         CAPTURE(p.seed, p.window, p.contiguity, small);
         game<TestType> g(p, done);
         const std::string wrong = g.play();
