@@ -35,6 +35,7 @@ TEST_CASE("errc is the system's errno") {
       {errc::result_out_of_range, ERANGE, "ERANGE"},
       {errc::resource_deadlock_would_occur, EDEADLK, "EDEADLK"},
       {errc::value_too_large, EOVERFLOW, "EOVERFLOW"},
+      {errc::descriptor_in_bad_state, EBADFD, "EBADFD"},
       {errc::message_size, EMSGSIZE, "EMSGSIZE"},
       {errc::operation_not_supported, EOPNOTSUPP, "EOPNOTSUPP"},
       {errc::address_in_use, EADDRINUSE, "EADDRINUSE"},

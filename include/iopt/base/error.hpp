@@ -36,6 +36,7 @@ enum class errc : std::uint16_t {
   result_out_of_range = 34,                 // ERANGE
   resource_deadlock_would_occur = 35,       // EDEADLK, which Linux also spells EDEADLOCK
   value_too_large = 75,                     // EOVERFLOW
+  descriptor_in_bad_state = 77,             // EBADFD: not that kind of file
   message_size = 90,                        // EMSGSIZE
   operation_not_supported = 95,             // EOPNOTSUPP
   address_in_use = 98,                      // EADDRINUSE
@@ -65,6 +66,7 @@ constexpr std::string_view name(errc code) noexcept {
     case errc::result_out_of_range: return "ERANGE";
     case errc::resource_deadlock_would_occur: return "EDEADLK";
     case errc::value_too_large: return "EOVERFLOW";
+    case errc::descriptor_in_bad_state: return "EBADFD";
     case errc::message_size: return "EMSGSIZE";
     case errc::operation_not_supported: return "EOPNOTSUPP";
     case errc::address_in_use: return "EADDRINUSE";

@@ -137,6 +137,23 @@ class access_object {
     unpin_areas(*t, range);
   }
 
+  /// Whether pages are pinned just so, as this range: by this object or another of the table.
+  bool is_pinned(iova_range range) const {
+    if (table_ == nullptr) return false;
+    detail::shared_lock guard(table_->areas_lock_);
+    iova next = range.first;
+    for (auto c = table_->areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
+      const area_type& a = *c.value();
+      const iova last = std::min(a.where.last, range.last);
+      detail::exclusive_lock inner(a.source->mutex);
+      if (a.pin_calls == 0 || a.source->pins.find_exact(a.indices_of({next, last})) == nullptr)
+        return false;
+      if (last == range.last) return true;
+      next = last + 1;
+    }
+    return false;
+  }
+
   /// Copies to.size() bytes from `at` on.
   ///
   /// Errors   invalid_argument, nothing to copy; value_too_large, it wraps;

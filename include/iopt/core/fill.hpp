@@ -36,7 +36,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   using frames::any_unheld, frames::release_stored_holes, frames::settle;
   using frames::batch_size, frames::page_count, frames::granule, frames::pages_;
   using frames::take, frames::store_missing, frames::give_back, frames::unpin,
-      frames::unpin_but_keep;
+      frames::unpin_but_keep, frames::charge, frames::forgo;
   using typename frames::batch_type, typename frames::tally;
 
  public:
@@ -62,6 +62,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       const result<void> step = fill_batch(a, domains, {at, all.last}, batch, added);
       if (!step) {
         undo_fill(a, domains, at);
+        forgo(added);
         return step;
       }
       const std::uint64_t got = page_count(batch.bytes());
@@ -69,7 +70,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       at += got;
       batch.clear();
     }
-    if (const result<void> charged = pages_.from->charge(added.pinned); !charged) {
+    if (const result<void> charged = charge(added); !charged) {
       batch.clear();
       undo_fill(a, domains, all.last + 1);
       return charged;

@@ -305,6 +305,10 @@ class io_pagetable {
   }
   /// The area at an IOVA.
   std::optional<area_info> find(iova at) const;
+  /// The first area that touches the range.
+  std::optional<area_info> first_in(iova_range range) const;
+  /// What is shown at an IOVA: where the memory comes from, whose it is, and its account.
+  std::optional<memory> memory_at(iova at) const;
   /// Calls f(area_info) for each area in order.
   template <class F>
   void for_each_area(F f) const;
@@ -313,6 +317,10 @@ class io_pagetable {
   /// else O(n).
   template <class F>
   void for_each_view(const owner_type& owner, user_range shown, F f) const;
+  /// Calls f(iova_range) for each maximal part of the range whose pages access objects hold.
+  /// Cost: O(log n + areas + pins of them).
+  template <class F>
+  void for_each_pinned(iova_range range, F f) const;
 
   /// Checks the invariants; "" where they hold, else the one that does not. Cost: O(n log n).
   std::string_view verify() const;

@@ -36,6 +36,38 @@ std::optional<area_info> io_pagetable<Pinner, Domain, Traits>::find(iova at) con
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+std::optional<area_info> io_pagetable<Pinner, Domain, Traits>::first_in(iova_range range) const {
+  detail::shared_lock guard(areas_lock_);
+  const auto c = areas_.first_overlap(range);
+  if (!c.valid()) return std::nullopt;
+  return describe(*c.value());
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::memory_at(iova at) const -> std::optional<memory> {
+  detail::shared_lock guard(areas_lock_);
+  const auto c = areas_.find(at);
+  if (!c.valid()) return std::nullopt;
+  const area_type& a = *c.value();
+  detail::exclusive_lock inner(a.source->mutex);
+  return memory(a.source->from->is, {a.source->start + a.byte_of(at)});
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class F>
+void io_pagetable<Pinner, Domain, Traits>::for_each_pinned(iova_range range, F f) const {
+  detail::shared_lock guard(areas_lock_);
+  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
+    const area_type& a = *c.value();
+    const pages_type& p = *a.source;
+    const iova_range part = *a.where.intersection(range);
+    detail::exclusive_lock inner(p.mutex);
+    for (auto spans = p.pins.spans(a.indices_of(part)); spans.valid(); spans.next())
+      if (spans.used()) f(*a.shown(spans.range()).intersection(part));
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class F>
 void io_pagetable<Pinner, Domain, Traits>::for_each_area(F f) const {
   detail::shared_lock guard(areas_lock_);

@@ -60,11 +60,12 @@ class page_frames {
       if (!got) {
         give_back(missing.first, batch);
         if (at > part.first) release_stored_holes({part.first, at - 1});
+        forgo(added);
         return got;
       }
       at += page_count(batch.bytes());
     }
-    if (const result<void> charged = pages_.from->charge(added.pinned); !charged) {
+    if (const result<void> charged = charge(added); !charged) {
       release_stored_holes(part);
       return charged;
     }
@@ -163,9 +164,24 @@ class page_frames {
       IOPT_ASSERT(r.type() != memory_type::mmio);
       if (r.type() != memory_type::cached) reserved += r.length_bytes - (n + 1 == runs ? tail : 0);
     }
-    added.pinned += page_count(out.bytes() - before - reserved);
+    const std::uint64_t fresh = page_count(out.bytes() - before - reserved);
     added.reserved = added.reserved || reserved != 0;
+    if (charges_while_pinning(pages_.from->is.mode)) {
+      // Over the limit: what was appended is given back with what was taken before.
+      if (const result<void> charged = pages_.from->charge(fresh); !charged) return charged;
+    }
+    added.pinned += fresh;
     return {};
+  }
+
+  /// Charges what an operation pinned, where that is not done already.
+  result<void> charge(const tally& added) {
+    if (charges_while_pinning(pages_.from->is.mode)) return {};
+    return pages_.from->charge(added.pinned);
+  }
+  /// Takes back what is charged of an operation that failed.
+  void forgo(const tally& added) noexcept {
+    if (charges_while_pinning(pages_.from->is.mode)) pages_.from->uncharge(added.pinned);
   }
 
   /// Stores what of the batch is not stored yet.

@@ -12,6 +12,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "iopt/base/access.hpp"
@@ -43,8 +44,8 @@ namespace iopt {
 ///                        have written. Requires: r is whole pages that pin() appended; runs may be
 ///                        given back in other pieces than they came in. Does not fail.
 ///   p.reachable(w)       whether the memory of w still exists (its process lives).
-///   p.charge(w, m, n)    counts n more pinned pages against the account that w has in mode m; in mode
-///                        `none` too, where it only counts and does not refuse.
+///   p.charge(w, m, n)    counts n more pinned pages against the account that w has in mode m; in
+///                        modes `none` and `type1_unlimited` too, where it does not refuse.
 ///                        Errors: not_enough_memory over the limit; invalid_argument where the
 ///                        account is gone. On error nothing is counted.
 ///   p.uncharge(w, m, n)  takes back n counted pages; does not fail.
@@ -94,6 +95,27 @@ concept device_memory_pinner =
     std::equality_comparable<typename P::exporter> &&
     requires(P& p, const typename P::exporter& exporter, user_range where, run_list& out) {
       { p.resolve(exporter, where, out) } -> std::same_as<result<void>>;
+    };
+
+/// Device memory, by its exporter and the offset in it, in bytes.
+template <class Exporter>
+struct device_view {
+  Exporter exporter;
+  std::uint64_t offset;
+};
+
+/// A pinner that also knows where a process maps device memory: there VFIO's callers name it by
+/// address, as a BAR that a VMM has mapped.
+///
+///   p.device_memory_at(w, r)   what of which exporter the addresses r of w show, if all of r shows
+///                              the one; else nothing, and r is pinned as memory of w, which then
+///                              answers bad_address where it is a device's.
+template <class P>
+concept device_showing_pinner =
+    device_memory_pinner<P> && requires(P& p, const typename P::owner& who, user_range where) {
+      {
+        p.device_memory_at(who, where)
+      } -> std::same_as<std::optional<device_view<typename P::exporter>>>;
     };
 
 /// A pinner that also copies to and from the memory of an owner, as the owner sees it.

@@ -298,8 +298,8 @@ class pinner {
 
   mutable std::mutex lock_;  // over what follows
   frame_counter counter_;
-  std::array<std::uint64_t, 4> charged_{};
-  std::array<std::uint64_t, 4> limits_{};
+  std::array<std::uint64_t, account_mode_count> charged_{};
+  std::array<std::uint64_t, account_mode_count> limits_{};
 };
 
 static_assert(page_pinner<pinner> && file_pinner<pinner> && copying_pinner<pinner> &&

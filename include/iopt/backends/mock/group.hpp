@@ -1,0 +1,93 @@
+// iopt/backends/mock/group.hpp - a group of devices that exist in name only.
+//
+// Layer: backends/mock. Includes: backends/mock/domain.hpp, policy/iommu_group.hpp.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <new>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "iopt/backends/mock/domain.hpp"
+#include "iopt/backends/mock/domain_options.hpp"
+#include "iopt/base/assert.hpp"
+#include "iopt/policy/iommu_group.hpp"
+
+namespace iopt::mock {
+
+/// group_options: what a group's devices are like.
+struct group_options {
+  domain_options domains{};  // what domains they translate through
+  std::vector<reserved_region> reserved{};
+  const void* iommu = nullptr;  // groups with the same may share a domain
+  bool isolates_msi = true;
+  bool shares_domains = true;  // whether it attaches to another group's domain
+  bool nests = false;
+};
+
+/// group: an iommu_group whose domains are mock domains.
+///
+/// Model       The domains that it made and that are not destroyed, and the one it is attached to.
+/// Invariants  Attached to at most one. Destroyed domains are ones that it made. A group that dies
+///             has destroyed every domain and is attached to none.
+/// Errors      attach(): invalid_argument for a domain of another group where it does not share.
+/// Threads     Thread-compatible.
+/// Tested by   tests/backends/mock/group_test.cpp
+class group final : public iommu_group<domain> {
+ public:
+  using seen = std::function<void(domain&)>;
+
+  /// `made` is told of each new domain: a pinner that watches it, for one.
+  explicit group(group_options options = {}, seen made = {})
+      : options_(std::move(options)), made_(std::move(made)) {}
+  group(const group&) = delete;
+  group& operator=(const group&) = delete;
+  ~group() { IOPT_ASSERT(domains_ == 0 && at_ == nullptr); }
+
+  result<domain*> create_domain() override {
+    domain* const fresh = new (std::nothrow) domain(options_.domains);
+    if (fresh == nullptr) return fail(errc::not_enough_memory);
+    ++domains_;
+    if (made_) made_(*fresh);
+    return fresh;
+  }
+  void destroy_domain(domain& d) noexcept override {
+    IOPT_ASSERT(domains_ != 0 && at_ != &d);
+    --domains_;
+    delete &d;
+  }
+  result<void> attach(domain& d) override {
+    IOPT_ASSERT(at_ == nullptr);
+    if (domains_ == 0 && !options_.shares_domains) return fail(errc::invalid_argument);
+    at_ = &d;
+    return {};
+  }
+  void detach(domain& d) noexcept override {
+    IOPT_ASSERT(at_ == &d);
+    at_ = nullptr;
+  }
+  result<void> enable_nesting(domain&) override {
+    if (!options_.nests) return fail(errc::invalid_argument);
+    return {};
+  }
+  std::span<const reserved_region> reserved_regions() const noexcept override {
+    return options_.reserved;
+  }
+  const void* iommu() const noexcept override { return options_.iommu; }
+  bool isolates_msi() const noexcept override { return options_.isolates_msi; }
+
+  /// The domain that the devices translate through.
+  domain* attached() const noexcept { return at_; }
+  /// How many domains it made that are alive.
+  std::size_t domains() const noexcept { return domains_; }
+
+ private:
+  group_options options_;
+  seen made_;
+  std::size_t domains_ = 0;
+  domain* at_ = nullptr;
+};
+
+}  // namespace iopt::mock

@@ -1,0 +1,76 @@
+// iopt/policy/iommu_group.hpp - the devices behind a front end, as one IOMMU sees them.
+//
+// A container or an iommufd does not know devices; it knows groups of them, which the IOMMU cannot
+// tell apart, and asks the group for domains. It is a class with virtual members and not a concept,
+// because one container holds groups of several kinds at once.
+//
+// Layer: policy. Includes: policy/iommu_domain.hpp, the standard library.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "iopt/base/error.hpp"
+#include "iopt/policy/iommu_domain.hpp"
+
+namespace iopt {
+
+/// What stands between a group's devices and memory.
+enum class group_kind : std::uint8_t {
+  iommu,     // an IOMMU
+  emulated,  // software (a mediated device): it reaches memory only by asking for it
+  none,      // nothing: the devices see physical memory
+};
+
+/// iommu_group: devices that share their view of memory.
+///
+/// Model       A set of devices that translate through one domain, or through none.
+/// Ownership   The caller's; it outlives its stay in a container. Domains are made and destroyed by
+///             the group that first needed one, which stays until then.
+/// Threads     Calls on one group are serialised by the container.
+/// Tested by   tests/uapi/vfio/native_container_test.cpp
+template <iommu_domain Domain>
+class iommu_group {
+ public:
+  virtual group_kind kind() const noexcept { return group_kind::iommu; }
+
+  /// A new, empty domain that suits the devices.
+  /// Errors: not_enough_memory; any errno of the backend.
+  virtual result<Domain*> create_domain() = 0;
+  virtual void destroy_domain(Domain& domain) noexcept = 0;
+
+  /// Makes the devices translate through the domain, which another group of the same iommu() may
+  /// have made.
+  /// Errors: invalid_argument where the domain does not suit; any errno. The devices then see
+  /// nothing.
+  virtual result<void> attach(Domain& domain) = 0;
+  virtual void detach(Domain& domain) noexcept = 0;
+
+  /// Two stages of translation in the domain, of which the user's is the second.
+  /// Errors: invalid_argument where the IOMMU has one.
+  virtual result<void> enable_nesting(Domain&) { return fail(errc::invalid_argument); }
+
+  /// IOVAs that the devices keep for themselves.
+  virtual std::span<const reserved_region> reserved_regions() const noexcept { return {}; }
+  /// Which IOMMU this is: groups with the same may share a domain.
+  virtual const void* iommu() const noexcept = 0;
+  /// Whether a device can raise no interrupts but its own.
+  virtual bool isolates_msi() const noexcept { return true; }
+
+ protected:
+  ~iommu_group() = default;
+};
+
+/// emulated_group: a mediated device's group, which has no IOMMU.
+template <iommu_domain Domain>
+class emulated_group final : public iommu_group<Domain> {
+ public:
+  group_kind kind() const noexcept override { return group_kind::emulated; }
+  result<Domain*> create_domain() override { return fail(errc::no_such_device); }
+  void destroy_domain(Domain&) noexcept override {}
+  result<void> attach(Domain&) override { return fail(errc::no_such_device); }
+  void detach(Domain&) noexcept override {}
+  const void* iommu() const noexcept override { return nullptr; }
+};
+
+}  // namespace iopt

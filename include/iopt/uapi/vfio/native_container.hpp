@@ -1,0 +1,594 @@
+// iopt/uapi/vfio/native_container.hpp - a VFIO container with the type1 driver, on an io_pagetable.
+//
+// /dev/vfio/vfio: a shell that groups join, and behind it, once an IOMMU type is chosen, a table of
+// mappings. Every rule, errno and order of checks is type1's (Linux 6.12); what type1 cannot do and
+// this can, it does only by a profile or an option that says so: punch holes, read dirty bits.
+//
+// The members are defined by theme: uapi/vfio/native_groups.hpp, native_dirty.hpp, native_pins.hpp.
+// Include uapi/vfio/container.hpp, which chooses between this and the container of an iommufd.
+//
+// Layer: uapi. Includes: core, policy, uapi.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "iopt/core/access_object.hpp"
+#include "iopt/core/io_pagetable.hpp"
+#include "iopt/policy/iommu_group.hpp"
+#include "iopt/uapi/argument.hpp"
+#include "iopt/uapi/vfio/abi.hpp"
+#include "iopt/uapi/vfio/dirty_log.hpp"
+#include "iopt/uapi/vfio/info.hpp"
+#include "iopt/uapi/vfio/memory_user.hpp"
+#include "iopt/uapi/vfio/profile.hpp"
+
+namespace iopt::vfio {
+
+/// native_container: what a descriptor of /dev/vfio/vfio is.
+///
+/// Model       A list of groups. Without a driver, nothing more. With one: an io_pagetable whose
+///             areas are the mappings, all of them in every domain of the groups; for each mapping
+///             a dirty_log while pages are tracked; the set of registered memory users.
+/// Ownership   Refers to the pinner and the groups, which outlive their stay. Domains are made and
+///             destroyed through the groups. Not movable.
+/// Errors      Typed members answer what the ioctl of the name does, in the order of its checks.
+///             A failed call changes nothing, but where type1 itself loses what came before the
+///             error (an unmap that copies dirty bits).
+/// Cost        As io_pagetable. With pages tracked, a mapping takes a bit a page more.
+/// Threads     One lock over it all, as in the kernel; dropped while memory users are told of an
+///             unmap. Without locks where the traits have none.
+/// Source      Linux 6.12 vfio_iommu_type1.c and container.c, as facts.
+/// Tested by   tests/uapi/vfio/
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile = type1_profile>
+class native_container {
+ public:
+  using traits = typename Profile::traits;
+  using table_type = io_pagetable<Pinner, Domain, traits>;
+  using group_type = iommu_group<Domain>;
+  using copy_type = typename Profile::copy;
+  using caller_type = typename Profile::caller;
+  static constexpr std::uint64_t page_bytes = traits::page_bytes;
+
+  explicit native_container(Pinner& pinner, container_options options = {}, copy_type copy = {},
+                            caller_type caller = {})
+      : pinner_(pinner), options_(options), copy_(std::move(copy)), caller_(std::move(caller)) {}
+  native_container(const native_container&) = delete;
+  native_container& operator=(const native_container&) = delete;
+  /// Every group has left.
+  ~native_container() {
+    while (groups_ != nullptr) leave(*groups_->group);
+  }
+
+  /// VFIO_* on the container's descriptor: what the ioctl returns, or an errno, negative.
+  uapi::answer ioctl(std::uint32_t request, std::uint64_t argument);
+
+  // --- Groups and the driver: uapi/vfio/native_groups.hpp ---
+
+  /// VFIO_GROUP_SET_CONTAINER. Errors: operation_not_permitted, a group without an IOMMU and the
+  /// caller may not, or groups of both kinds; with a driver those of attaching:
+  /// device_or_resource_busy while an address is invalid; invalid_argument, it is here already, or
+  /// a mapping is where it cannot translate, or nothing is left that it can; not_enough_memory;
+  /// operation_not_permitted, it does not isolate interrupts; any errno of the group, the domain or
+  /// of filling it.
+  result<void> join(group_type& group);
+  /// VFIO_GROUP_UNSET_CONTAINER. The last group takes the driver and all mappings with it.
+  /// Errors: invalid_argument, it is not here.
+  result<void> leave(group_type& group) noexcept;
+
+  /// VFIO_CHECK_EXTENSION: a number, 0 for no.
+  std::int64_t check_extension(std::uint64_t extension);
+  /// VFIO_SET_IOMMU. Errors: invalid_argument without groups, or with a driver; no_such_device for
+  /// a type that nobody knows; those of attaching each group.
+  result<void> set_iommu(std::uint64_t type);
+
+  // --- Mappings ---
+
+  /// VFIO_IOMMU_MAP_DMA, with its flags.
+  ///
+  /// Errors   In this order: invalid_argument, flags that are unknown or do not go together, or a
+  ///          length of 0, or off page boundaries, or a wrap (value_too_large from Linux 6.18 on,
+  ///          before the others); file_exists, something is mapped there; no_space_on_device, there
+  ///          are too many mappings; invalid_argument, outside the IOVA ranges; then those of
+  ///          pinning and of the domains. With map_vaddr: no_such_file_or_directory, nothing is
+  ///          mapped there; invalid_argument, not exactly a mapping whose address is invalid.
+  result<void> map_dma(std::uint32_t flags, user_address vaddr, iova at, std::uint64_t size_bytes);
+
+  /// VFIO_IOMMU_UNMAP_DMA, with its flags but for unmap_get_dirty_bitmap; tells how many bytes went
+  /// or, with unmap_vaddr, lost their address.
+  ///
+  /// Errors   In this order: invalid_argument for unknown flags; device_or_resource_busy, unmap_vaddr
+  ///          with an emulated group; invalid_argument, off page boundaries, a length of 0, a wrap
+  ///          (value_too_large from Linux 6.18 on); for type1 v2, a mapping is cut;
+  ///          with unmap_vaddr, an address is invalid already. resource_deadlock_would_occur: a
+  ///          memory user does not let go.
+  result<std::uint64_t> unmap_dma(std::uint32_t flags, iova first, std::uint64_t size_bytes);
+  /// The same with a caller's bitmap, which gets what was written in the mappings that go.
+  /// Errors: as above; invalid_argument, pages are not tracked, or the bitmap is of other pages or
+  /// too small; bad_address, with which some mappings may be gone.
+  result<std::uint64_t> unmap_dma_with_bitmap(iova first, std::uint64_t size_bytes,
+                                              const abi::bitmap& bits);
+
+  /// The IOVA ranges that may be mapped: calls f(iova_range). Nothing where everything may be.
+  template <class F>
+  void for_each_usable(F f) {
+    guard held(lock_);
+    if (table_ && first_domain_ != nullptr) table_->for_each_usable(f);
+  }
+  /// The page sizes told by VFIO_IOMMU_GET_INFO.
+  std::uint64_t page_sizes() {
+    guard held(lock_);
+    return common_page_sizes();
+  }
+  /// How many mappings may still be made.
+  std::uint32_t dma_avail() {
+    guard held(lock_);
+    return avail();
+  }
+
+  // --- Dirty pages: uapi/vfio/native_dirty.hpp ---
+
+  /// VFIO_IOMMU_DIRTY_PAGES with START or STOP. Errors: permission_denied in type1 v1;
+  /// invalid_argument, a mapping has too many pages; not_enough_memory.
+  result<void> track_dirty_pages(bool on);
+  /// The same with GET_BITMAP. Errors: permission_denied in type1 v1; invalid_argument, a range or a
+  /// bitmap that is none, tracking is off, a mapping is cut; bad_address.
+  result<void> read_dirty_pages(iova first, std::uint64_t size_bytes, const abi::bitmap& bits);
+
+  // --- Mediated devices: uapi/vfio/native_pins.hpp ---
+
+  result<void> register_user(memory_user& user);
+  void unregister_user(memory_user& user) noexcept;
+
+  /// vfio_pin_pages: pins the pages at `first` and behind it, and tells their frames.
+  /// Errors: argument_list_too_long, more than max_pin_pages; invalid_argument, none, or `out` is
+  /// too short, or nobody is registered, or nothing is mapped there; permission_denied in type1 v1;
+  /// device_or_resource_busy while an address is invalid; operation_not_permitted, the mapping
+  /// lacks a right; those of pinning. On error nothing is pinned.
+  result<std::uint64_t> pin_pages(const group_type* group, iova first, std::uint64_t pages,
+                                  access_rights want, std::span<physical> out);
+  /// vfio_unpin_pages: undoes pin_pages(), page by page; what is not pinned is passed over.
+  void unpin_pages(iova first, std::uint64_t pages) noexcept;
+  /// vfio_dma_rw. Errors: invalid_argument, nothing to copy, or not mapped;
+  /// device_or_resource_busy while an address is invalid; operation_not_permitted, the mapping lacks
+  /// a right (writing needs both), or its process is gone; bad_address.
+  result<void> dma_read(iova at, std::span<std::byte> to)
+    requires copying_pinner<Pinner>
+  {
+    return dma_copy<access_rights::read>(at, to);
+  }
+  result<void> dma_write(iova at, std::span<const std::byte> from)
+    requires copying_pinner<Pinner>
+  {
+    return dma_copy<access_rights::read_write>(at, from);
+  }
+
+  // --- Peers' memory ---
+
+  /// An exporter takes its device memory away; see io_pagetable::revoke().
+  template <class Exporter>
+  void revoke(const Exporter& exporter) noexcept
+    requires device_memory_pinner<Pinner>
+  {
+    guard held(lock_);
+    if (table_) table_->revoke(exporter);
+  }
+  template <class Exporter>
+  result<void> restore(const Exporter& exporter)
+    requires device_memory_pinner<Pinner>
+  {
+    guard held(lock_);
+    return table_ ? table_->restore(exporter) : result<void>{};
+  }
+
+  /// The table behind the driver, to look at; nullptr without one. Requires: no other thread calls.
+  const table_type* table() const noexcept { return table_ ? &*table_ : nullptr; }
+  /// Empty when all is sound, else what is not.
+  std::string_view verify() const;
+
+ private:
+  using guard = detail::exclusive_lock<typename traits::mutex>;
+  using access_type = access_object<Pinner, Domain, traits>;
+  using memory_type = typename table_type::memory;
+
+  enum class driver : std::uint8_t { none, type1, noiommu };
+
+  struct domain_record {
+    group_type* maker;  // whose destroy_domain() takes it
+    Domain* domain;
+    const void* iommu;
+    bool coherent;
+    std::size_t users = 0;
+    domain_record* next = nullptr;
+  };
+  struct member {
+    group_type* group;
+    domain_record* at = nullptr;
+    bool attached = false;   // to the driver
+    bool pins_only = false;  // it reaches only what it pinned, so that nothing else is dirty
+    member* next = nullptr;
+  };
+
+  bool is_v1() const noexcept { return version_ == abi::type1_iommu; }
+  result<void> needs_type1() const {
+    if (driver_ == driver::none) return fail(errc::invalid_argument);
+    if (driver_ == driver::noiommu) return fail(errc::inappropriate_io_control_operation);
+    return {};
+  }
+  std::uint64_t common_page_sizes() const {
+    std::uint64_t sizes = ~std::uint64_t{0};
+    for (const domain_record* d = first_domain_; d != nullptr; d = d->next)
+      sizes &= d->domain->page_sizes().bitmap();
+    return folded_page_sizes(sizes, page_bytes);
+  }
+  /// The unit of every request, in bytes.
+  std::uint64_t granule() const { return lowest_bit(common_page_sizes()); }
+  std::uint32_t avail() const {
+    const std::uint64_t used = table_ ? table_->area_count() : 0;
+    return used >= options_.dma_entry_limit
+               ? 0
+               : options_.dma_entry_limit - static_cast<std::uint32_t>(used);
+  }
+
+  /// Until Linux 6.18 type1 looks mappings up by one past the last byte, which for a range that ends
+  /// at 2^64 is 0: it finds none.
+  static bool is_blind_to(iova_range range) noexcept {
+    return Profile::level != kernel_level::linux_6_18 && range.last.value == top;
+  }
+  errc wrap_error() const noexcept {
+    return Profile::level == kernel_level::linux_6_18 ? errc::value_too_large
+                                                      : errc::invalid_argument;
+  }
+  memory_type memory_for(user_address vaddr, std::uint64_t size_bytes);
+  result<void> give_new_address(iova_range where, user_address vaddr);
+  bool any_address_invalid();
+
+  result<iova_range> unmap_range(std::uint32_t flags, iova first, std::uint64_t size_bytes) const;
+  result<void> check_bisected(iova_range range) const;
+  template <class F>
+  void for_each_mapping(iova_range range, F f) const;
+  result<std::uint64_t> invalidate_addresses(iova_range range);
+  result<std::uint64_t> remove(iova_range range, bool all);
+
+  // native_groups.hpp
+  member* find(const group_type& group) noexcept;
+  bool allowed(driver d) const noexcept;
+  bool has_emulated() const noexcept;
+  result<void> attach(member& m);
+  result<void> attach_to_iommu(member& m);
+  result<void> reserve_for(member& m);
+  result<void> fits(const Domain& domain, std::span<const reserved_region> reserved) const;
+  result<domain_record*> shareable(member& m, domain_record& fresh);
+  void detach(member& m) noexcept;
+  void release_driver() noexcept;
+
+  // native_dirty.hpp
+  struct log_cuts {
+    dirty_log* left = nullptr;   // what stays of the mapping that the range begins in
+    dirty_log* right = nullptr;  // and of the one it ends in
+  };
+  result<dirty_log*> new_log(iova_range where);
+  void add_log(dirty_log* log) noexcept;
+  void drop_log(dirty_log* log) noexcept;
+  void drop_logs() noexcept;
+  result<log_cuts> prepare_log_cuts(iova_range range);
+  void abandon(log_cuts cuts) noexcept;
+  void forget_logs(iova_range range, log_cuts cuts) noexcept;
+  void collect(dirty_log& log);
+  void note_pinned(dirty_log& log);
+  result<void> check_bitmap(std::uint64_t size_bytes, const abi::bitmap& bits) const;
+  void track_in_hardware(bool on) noexcept;
+  void all_written() noexcept;
+  void lose_untracked(const member& m) noexcept;
+  result<uapi::answer> dirty_ioctl(user_address argument);
+
+  // native_pins.hpp
+  static void on_unmap(void* self, iova_range gone);
+  void drop_pins() noexcept;
+  template <access_rights Want, class Bytes>
+  result<void> dma_copy(iova at, Bytes bytes);
+
+  result<uapi::answer> map_ioctl(user_address argument);
+  result<uapi::answer> unmap_ioctl(user_address argument);
+
+  template <class T, class... Arguments>
+  T* create(Arguments&&... arguments) noexcept {
+    void* const place = memory_.allocate(sizeof(T), alignof(T));
+    return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
+  }
+  template <class T>
+  void destroy(T* object) noexcept {
+    object->~T();
+    memory_.deallocate(object, sizeof(T), alignof(T));
+  }
+
+  Pinner& pinner_;
+  container_options options_;
+  [[no_unique_address]] copy_type copy_;
+  [[no_unique_address]] caller_type caller_;
+  [[no_unique_address]] typename traits::memory memory_{};
+  mutable typename traits::mutex lock_{};  // over all that follows
+
+  member* groups_ = nullptr;
+  domain_record* first_domain_ = nullptr;
+  driver driver_ = driver::none;
+  std::uint64_t version_ = 0;  // of the driver: what VFIO_SET_IOMMU chose
+  std::optional<table_type> table_;
+  std::optional<access_type> pins_;  // through which memory users pin
+  memory_user_list<> users_;
+  interval_tree<dirty_log> logs_;  // by IOVA: one for each mapping, while tracking
+  bool tracking_ = false;
+  bool in_hardware_ = false;          // every domain records what is written
+  bool may_be_invalid_ = false;       // an address may be
+  std::size_t untracked_groups_ = 0;  // that reach all memory, and do not tell what they write
+};
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+uapi::answer native_container<Pinner, Domain, Profile>::ioctl(std::uint32_t request,
+                                                              std::uint64_t argument) {
+  switch (request) {
+    case abi::get_api_version: return abi::api_version;
+    case abi::check_extension: return check_extension(argument);
+    case abi::set_iommu: return uapi::answer_of(set_iommu(argument));
+    default: break;
+  }
+  {
+    guard held(lock_);
+    if (const result<void> ok = needs_type1(); !ok) return uapi::answer_of(ok);
+  }
+  switch (request) {
+    case abi::iommu_get_info: {
+      guard held(lock_);
+      if (const result<void> ok = needs_type1(); !ok) return uapi::answer_of(ok);
+      return uapi::answer_of(write_type1_info(copy_, {argument}, *table_, first_domain_ != nullptr,
+                                              common_page_sizes(), avail()));
+    }
+    case abi::iommu_map_dma: return uapi::answer_of(map_ioctl({argument}));
+    case abi::iommu_unmap_dma: return uapi::answer_of(unmap_ioctl({argument}));
+    case abi::iommu_dirty_pages: return uapi::answer_of(dirty_ioctl({argument}));
+    default: return uapi::refusal(errc::inappropriate_io_control_operation);
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<uapi::answer> native_container<Pinner, Domain, Profile>::map_ioctl(user_address argument) {
+  const result<abi::dma_map> request = uapi::read_argument<abi::dma_map>(copy_, argument);
+  if (!request) return fail(request.error());
+  const result<void> done =
+      map_dma(request->flags, {request->vaddr}, {request->iova}, request->size);
+  if (!done) return fail(done.error());
+  return 0;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<uapi::answer> native_container<Pinner, Domain, Profile>::unmap_ioctl(user_address argument) {
+  result<abi::dma_unmap> request = uapi::read_argument<abi::dma_unmap>(copy_, argument);
+  if (!request) return fail(request.error());
+  result<std::uint64_t> bytes = 0;
+  if (request->flags == abi::unmap_get_dirty_bitmap) {
+    if (request->argsz < sizeof(abi::dma_unmap) + sizeof(abi::bitmap))
+      return fail(errc::invalid_argument);
+    const result<abi::bitmap> bits =
+        uapi::read_bytes<abi::bitmap>(copy_, uapi::behind(argument, sizeof(abi::dma_unmap)));
+    if (!bits) return fail(bits.error());
+    bytes = unmap_dma_with_bitmap({request->iova}, request->size, *bits);
+  } else {
+    bytes = unmap_dma(request->flags, {request->iova}, request->size);
+  }
+  if (!bytes) return fail(bytes.error());
+  request->size = *bytes;
+  if (const result<void> told = uapi::write_bytes(copy_, argument, *request); !told)
+    return fail(told.error());
+  return 0;
+}
+
+/// Memory of the caller: a peer's, where the address shows a device's, else the process's own.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+auto native_container<Pinner, Domain, Profile>::memory_for(user_address vaddr,
+                                                           std::uint64_t size_bytes)
+    -> memory_type {
+  if constexpr (device_showing_pinner<Pinner>) {
+    if (const auto shown =
+            pinner_.device_memory_at(pinner_.current(), user_range::sized(vaddr, size_bytes)))
+      return table_->device_memory(shown->exporter, shown->offset);
+  }
+  memory_type m = table_->user_memory(vaddr);
+  m.of.mode =
+      caller_.has(capability::lock_memory) ? account_mode::type1_unlimited : account_mode::type1;
+  return m;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::map_dma(std::uint32_t flags,
+                                                                user_address vaddr, iova at,
+                                                                std::uint64_t size_bytes) {
+  guard held(lock_);
+  if (const result<void> ok = needs_type1(); !ok) return ok;
+  if ((flags & ~(abi::map_read | abi::map_write | abi::map_vaddr)) != 0)
+    return fail(errc::invalid_argument);
+  const bool wraps =
+      size_bytes != 0 && (size_bytes - 1 > top - at.value || size_bytes - 1 > top - vaddr.value);
+  if constexpr (Profile::level == kernel_level::linux_6_18) {
+    if (size_bytes == 0) return fail(errc::invalid_argument);
+    if (wraps) return fail(wrap_error());
+  }
+  const access_rights rights =
+      ((flags & abi::map_read) != 0 ? access_rights::read : access_rights::none) |
+      ((flags & abi::map_write) != 0 ? access_rights::write : access_rights::none);
+  const bool moves = (flags & abi::map_vaddr) != 0;
+  if (moves == (rights != access_rights::none)) return fail(errc::invalid_argument);
+  if (size_bytes == 0 || ((size_bytes | at.value | vaddr.value) & (granule() - 1)) != 0)
+    return fail(errc::invalid_argument);
+  if (wraps) return fail(wrap_error());
+  const iova_range where = iova_range::sized(at, size_bytes);
+  if (moves) return give_new_address(where, vaddr);
+
+  // Where type1 is blind the table looks, behind the other checks.
+  if (const auto hit = table_->first_in(where); hit && !is_blind_to(where))
+    return fail({errc::file_exists, error_place::area, hit->where.first.value});
+  if (avail() == 0) return fail(errc::no_space_on_device);
+  result<dirty_log*> log = nullptr;
+  if (tracking_) {
+    log = new_log(where);
+    // Too many pages is told only of what could be mapped.
+    if (!log && log.error() != errc::invalid_argument) return fail(log.error());
+  }
+  const result<iova> mapped = table_->map(memory_for(vaddr, size_bytes), size_bytes, rights, at);
+  if (!mapped) {
+    if (log && *log != nullptr) dirty_log::destroy(*log, memory_);
+    // Memory that ends at 2^64 is none that a process has.
+    if (mapped.error() == errc::value_too_large) return fail(errc::bad_address);
+    return fail(mapped.error());
+  }
+  if (!log) {
+    static_cast<void>(table_->unmap(at, size_bytes, unmap_profile::iommufd));
+    return fail(log.error());
+  }
+  if (*log != nullptr) add_log(*log);
+  return {};
+}
+
+/// VFIO_DMA_MAP_FLAG_VADDR.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::give_new_address(iova_range where,
+                                                                         user_address vaddr) {
+  const auto there = table_->first_in(where);
+  if (!there || is_blind_to(where)) return fail(errc::no_such_file_or_directory);
+  if (!there->suspended || there->where != where)
+    return fail({errc::invalid_argument, error_place::area, there->where.first.value});
+  const memory_type old = *table_->memory_at(where.first);
+  if (there->kind == origin_kind::device) return table_->resume_access(where, old);
+  memory_type fresh = table_->user_memory(vaddr);
+  fresh.of.mode = old.of.mode;  // whose memory it is decides, and the owner may be another now
+  if (!(fresh.of.owner == old.of.owner))
+    fresh.of.mode =
+        caller_.has(capability::lock_memory) ? account_mode::type1_unlimited : account_mode::type1;
+  return table_->resume_access(where, fresh);
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+bool native_container<Pinner, Domain, Profile>::any_address_invalid() {
+  if (!may_be_invalid_) return false;
+  bool any = false;
+  table_->for_each_area([&](const area_info& a) { any = any || a.suspended; });
+  may_be_invalid_ = any;
+  return any;
+}
+
+/// The range that an unmap names.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<iova_range> native_container<Pinner, Domain, Profile>::unmap_range(
+    std::uint32_t flags, iova first, std::uint64_t size_bytes) const {
+  const std::uint64_t unit = granule();
+  if ((first.value & (unit - 1)) != 0) return fail(errc::invalid_argument);
+  if ((flags & abi::unmap_all_flag) != 0) {
+    if (first.value != 0 || size_bytes != 0) return fail(errc::invalid_argument);
+    return iova_range::whole();
+  }
+  if (size_bytes == 0 || (size_bytes & (unit - 1)) != 0) return fail(errc::invalid_argument);
+  if (size_bytes - 1 > top - first.value) return fail(wrap_error());
+  return iova_range::sized(first, size_bytes);
+}
+
+/// type1 v2 removes nothing where a mapping is cut.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::check_bisected(iova_range range) const {
+  for (const iova end : {range.first, range.last}) {
+    const auto there = table_->find(end);
+    if (there && !range.contains(there->where))
+      return fail({errc::invalid_argument, error_place::area, there->where.first.value});
+  }
+  return {};
+}
+
+/// The mappings that an unmap of the range walks: f(area_info), until it says false.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+template <class F>
+void native_container<Pinner, Domain, Profile>::for_each_mapping(iova_range range, F f) const {
+  iova next = range.first;
+  for (;;) {
+    const auto there = table_->first_in({next, range.last});
+    if (!there) return;
+    if (is_v1() && there->where.first < range.first) return;
+    if (!f(*there) || there->where.last >= range.last) return;
+    next = there->where.last + 1;
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<std::uint64_t> native_container<Pinner, Domain, Profile>::unmap_dma(
+    std::uint32_t flags, iova first, std::uint64_t size_bytes) {
+  guard held(lock_);
+  if (const result<void> ok = needs_type1(); !ok) return fail(ok.error());
+  if ((flags & ~(abi::unmap_all_flag | abi::unmap_vaddr)) != 0) return fail(errc::invalid_argument);
+  if ((flags & abi::unmap_vaddr) != 0 && has_emulated()) return fail(errc::device_or_resource_busy);
+  const result<iova_range> range = unmap_range(flags, first, size_bytes);
+  if (!range) return fail(range.error());
+  const bool all = (flags & abi::unmap_all_flag) != 0;
+  const bool moves = (flags & abi::unmap_vaddr) != 0;
+  const bool blind = !all && is_blind_to(*range) && !Profile::punches_holes;
+  if (!is_v1() && !all && (moves || blind))
+    if (const result<void> ok = check_bisected(*range); !ok) return fail(ok.error());
+  if (blind) return 0;
+  return moves ? invalidate_addresses(*range) : remove(*range, all);
+}
+
+/// VFIO_DMA_UNMAP_FLAG_VADDR.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<std::uint64_t> native_container<Pinner, Domain, Profile>::invalidate_addresses(
+    iova_range range) {
+  std::uint64_t bytes = 0;
+  std::optional<iova_range> touched;
+  result<void> done{};
+  for_each_mapping(range, [&](const area_info& a) {
+    if (a.suspended) done = fail({errc::invalid_argument, error_place::area, a.where.first.value});
+    touched = {touched ? touched->first : a.where.first, a.where.last};
+    bytes += a.where.length_minus_one() + 1;
+    return done.has_value();
+  });
+  if (!done) return fail(done.error());
+  if (!touched) return 0;
+  if (done = table_->suspend_access(*touched); !done) return fail(done.error());
+  may_be_invalid_ = true;
+  return bytes;
+}
+
+/// Unmaps by the version's rules, or exactly the range where the profile punches holes.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<std::uint64_t> native_container<Pinner, Domain, Profile>::remove(iova_range range,
+                                                                        bool all) {
+  log_cuts cuts{};
+  if (Profile::punches_holes && !all) {
+    // A hole in the middle of a mapping makes two of it.
+    const auto there = table_->find(range.first);
+    if (avail() == 0 && there && there->where.first < range.first && there->where.last > range.last)
+      return fail(errc::no_space_on_device);
+    const result<log_cuts> prepared = prepare_log_cuts(range);
+    if (!prepared) return fail(prepared.error());
+    cuts = *prepared;
+  }
+  const unmap_profile rules = Profile::punches_holes ? unmap_profile::hole_punching
+                              : is_v1()              ? unmap_profile::type1_v1
+                                                     : unmap_profile::type1_v2;
+  const unmap_report gone =
+      all ? table_->unmap_all()
+          : table_->unmap(range.first, range.length_minus_one() + 1, rules, Profile::level);
+  if (gone.outcome || gone.areas != 0) {
+    forget_logs(range, cuts);
+  } else {
+    abandon(cuts);
+  }
+  if (!gone.outcome) return fail(gone.outcome.error());
+  return gone.bytes;
+}
+
+}  // namespace iopt::vfio
+
+#include "iopt/uapi/vfio/native_dirty.hpp"   // IWYU pragma: export
+#include "iopt/uapi/vfio/native_groups.hpp"  // IWYU pragma: export
+#include "iopt/uapi/vfio/native_pins.hpp"    // IWYU pragma: export

@@ -1,0 +1,171 @@
+// iopt/uapi/vfio/native_pins.hpp - native_container: what drivers of mediated devices do.
+//
+// Layer: uapi. Includes: uapi/vfio/native_container.hpp.
+#pragma once
+
+#include "iopt/uapi/vfio/native_container.hpp"
+
+namespace iopt::vfio {
+
+/// The table's word that an area goes; the lock is held by whoever unmaps, and dropped meanwhile.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+void native_container<Pinner, Domain, Profile>::on_unmap(void* self, iova_range gone) {
+  auto& c = *static_cast<native_container*>(self);
+  if (c.users_.empty()) return;
+  c.lock_.unlock();
+  c.users_.tell(gone);
+  c.lock_.lock();
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::register_user(memory_user& user) {
+  guard held(lock_);
+  if (const result<void> ok = needs_type1(); !ok) return ok;
+  if (users_.contains(user)) return fail(errc::invalid_argument);
+  users_.add(user);
+  return {};
+}
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+void native_container<Pinner, Domain, Profile>::unregister_user(memory_user& user) noexcept {
+  guard held(lock_);
+  static_cast<void>(users_.remove(user));
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<std::uint64_t> native_container<Pinner, Domain, Profile>::pin_pages(
+    const group_type* group, iova first, std::uint64_t pages, access_rights want,
+    std::span<physical> out) {
+  if (pages == 0 || out.size() < pages) return fail(errc::invalid_argument);
+  if (pages > max_pin_pages) return fail(errc::argument_list_too_long);
+  guard held(lock_);
+  if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
+  if (is_v1()) return fail(errc::permission_denied);
+  if (any_address_invalid()) return fail(errc::device_or_resource_busy);
+  if (users_.empty()) return fail(errc::invalid_argument);
+  const iova base = first - first.value % page_bytes;
+  result<void> done{};
+  std::uint64_t pinned = 0;
+  for (; done && pinned < pages; ++pinned) {
+    const iova at{base.value + pinned * page_bytes};
+    const auto there = table_->find(at);
+    if (!there) {
+      done = fail(errc::invalid_argument);
+    } else if (!allows(there->rights, want)) {
+      done = fail({errc::operation_not_permitted, error_place::area, there->where.first.value});
+    } else {
+      const iova_range page = iova_range::sized(at, page_bytes);
+      done = pins_->pin(page,
+                        allows(want, access_rights::write)           ? access_rights::write
+                        : allows(there->rights, access_rights::read) ? access_rights::read
+                                                                     : access_rights::write,
+                        [&](run r) { out[pinned] = r.first; });
+      if (done && tracking_)
+        if (dirty_log* const log = logs_.first_overlap(page)) log->set(page);
+    }
+    if (!done) break;
+  }
+  if (!done) {
+    while (pinned-- != 0)
+      pins_->unpin(iova_range::sized({base.value + pinned * page_bytes}, page_bytes));
+    // Memory that is a device's has no page to be had.
+    if (done.error() == errc::operation_not_supported) return fail(errc::invalid_argument);
+    return fail(done.error());
+  }
+  // A group that pins what it reaches has declared that it reaches nothing else.
+  if (member* const m = group == nullptr ? nullptr : find(*group); m != nullptr && !m->pins_only) {
+    m->pins_only = true;
+    --untracked_groups_;
+  }
+  return pages;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+void native_container<Pinner, Domain, Profile>::unpin_pages(iova first,
+                                                            std::uint64_t pages) noexcept {
+  guard held(lock_);
+  if (driver_ != driver::type1) return;
+  const iova base = first - first.value % page_bytes;
+  for (std::uint64_t n = 0; n < pages && n <= (top - base.value) / page_bytes; ++n) {
+    const iova_range page = iova_range::sized({base.value + n * page_bytes}, page_bytes);
+    if (pins_->is_pinned(page)) pins_->unpin(page);
+  }
+}
+
+/// Drops whatever users left pinned when the container's life ends.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+void native_container<Pinner, Domain, Profile>::drop_pins() noexcept {
+  for (;;) {
+    std::optional<iova> at;
+    table_->for_each_area([&](const area_info& a) {
+      if (at || a.pin_calls == 0) return;
+      table_->for_each_pinned(a.where, [&](iova_range part) {
+        if (!at) at = part.first;
+      });
+    });
+    if (!at) return;
+    const iova_range page = iova_range::sized(*at, page_bytes);
+    if (!pins_->is_pinned(page)) return;
+    while (pins_->is_pinned(page)) pins_->unpin(page);
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+template <access_rights Want, class Bytes>
+result<void> native_container<Pinner, Domain, Profile>::dma_copy(iova at, Bytes bytes) {
+  if (bytes.empty()) return fail(errc::invalid_argument);
+  guard held(lock_);
+  if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
+  if (any_address_invalid()) return fail(errc::device_or_resource_busy);
+  while (!bytes.empty()) {
+    const auto there = table_->find(at);
+    if (!there) return fail(errc::invalid_argument);
+    if (!allows(there->rights, Want))
+      return fail({errc::operation_not_permitted, error_place::area, there->where.first.value});
+    const auto memory = table_->memory_at(at);
+    if (!pinner_.reachable(memory->of.owner)) return fail(errc::operation_not_permitted);
+    if (!(memory->of.owner == pinner_.current())) return fail(errc::bad_address);
+    const std::uint64_t left = there->where.last - at;
+    const std::size_t step =
+        left < bytes.size() ? static_cast<std::size_t>(left + 1) : bytes.size();
+    result<void> done{};
+    if constexpr (Want == access_rights::read) {
+      done = pins_->read(at, bytes.first(step));
+    } else {
+      done = pins_->write(at, bytes.first(step));
+      if (done && tracking_) {
+        const iova_range part = iova_range::sized(at, step);
+        if (dirty_log* const log = logs_.first_overlap(part)) log->set(part);
+      }
+    }
+    if (!done) return fail(errc::bad_address);
+    bytes = bytes.subspan(step);
+    if (bytes.empty()) break;
+    at += step;
+  }
+  return {};
+}
+
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+std::string_view native_container<Pinner, Domain, Profile>::verify() const {
+  guard held(lock_);
+  if (!table_) return logs_.empty() ? "" : "logs are of mappings";
+  if (const std::string_view text = table_->verify(); !text.empty()) return text;
+  if (const std::string_view text = logs_.verify(); !text.empty()) return text;
+  std::uint64_t logs = 0;
+  for (const dirty_log* log = logs_.first(); log != nullptr; log = logs_.next(*log), ++logs) {
+    const auto there = table_->find(log->range.first);
+    if (!there || there->where != log->range) return "logs are of mappings";
+  }
+  if (tracking_ && logs != table_->area_count()) return "each mapping has a log while tracking";
+  std::size_t untracked = 0;
+  std::size_t attached = 0;
+  for (const member* m = groups_; m != nullptr; m = m->next) {
+    untracked += m->attached && !m->pins_only ? 1 : 0;
+    attached += m->at != nullptr ? 1 : 0;
+  }
+  if (untracked != untracked_groups_) return "groups that do not tell are counted";
+  for (const domain_record* d = first_domain_; d != nullptr; d = d->next) attached -= d->users;
+  return attached == 0 ? "" : "domains are counted by their groups";
+}
+
+}  // namespace iopt::vfio

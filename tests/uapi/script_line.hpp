@@ -1,0 +1,68 @@
+// tests/uapi/script_line.hpp - one line of a script of ioctls: its words, and how answers are told.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "iopt/base/error.hpp"
+
+namespace iopt::test {
+
+/// script_line: `map 0x20 3 0 0x1000 0x2000`, and so on.
+class script_line {
+ public:
+  explicit script_line(std::string_view line) {
+    while (!line.empty()) {
+      const std::size_t end = std::min(line.find(' '), line.size());
+      if (end != 0) words_.emplace_back(line.substr(0, end));
+      line.remove_prefix(std::min(end + 1, line.size()));
+    }
+  }
+
+  std::string_view word(std::size_t n) const {
+    return n < words_.size() ? std::string_view(words_[n]) : std::string_view();
+  }
+  std::size_t size() const { return words_.size(); }
+  std::uint64_t number(std::size_t n) const {
+    return n < words_.size() ? std::strtoull(words_[n].c_str(), nullptr, 0) : 0;
+  }
+  std::uint32_t number32(std::size_t n) const { return static_cast<std::uint32_t>(number(n)); }
+
+ private:
+  std::vector<std::string> words_;
+};
+
+/// 0 as 0, all else as 0x...
+inline std::string hex(std::uint64_t v) {
+  char text[24];
+  std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(v));
+  return text;
+}
+
+/// What an ioctl returned: 0, or the errno's name as replay spells it.
+inline std::string status(std::int64_t answer) {
+  if (answer >= 0) return "0";
+  const errc code = static_cast<errc>(-answer);
+  return code == errc::resource_deadlock_would_occur ? "EDEADLOCK" : std::string(name(code));
+}
+
+/// The bits of a bitmap as replay tells them: how many, and a hash.
+inline std::string bits_text(const std::uint64_t* words, std::uint64_t bytes) {
+  std::uint64_t count = 0;
+  std::uint64_t hash = 1469598103934665603U;
+  for (std::uint64_t n = 0; n < bytes / 8; ++n) {
+    count += static_cast<std::uint64_t>(__builtin_popcountll(words[n]));
+    hash = (hash ^ words[n]) * 1099511628211U;
+  }
+  char text[64];
+  std::snprintf(text, sizeof text, " set=%llu fnv=%016llx", static_cast<unsigned long long>(count),
+                static_cast<unsigned long long>(hash));
+  return text;
+}
+
+}  // namespace iopt::test
