@@ -315,4 +315,23 @@ TEMPLATE_TEST_CASE("device memory that is taken away leaves every domain, and co
   REQUIRE(w.close() == "");
 }
 
+TEST_CASE("device memory is suspended and resumed as what it was, and as nothing else",
+          "[suspend]") {
+  mock::pinner pinner;
+  io_pagetable<mock::pinner, mock::domain> table(pinner);
+  const mock::exporter bar = pinner.create_exporter(16 * 4096);
+  const iova_range where{{0x10000}, {0x13fff}};
+  REQUIRE(
+      table.map(table.device_memory(bar, 0x2000), 0x4000, access_rights::read_write, where.first));
+  REQUIRE(table.suspend_access(where));
+  const errc refused = errc::invalid_argument;
+  CHECK(table.resume_access(where, table.user_memory({0x2000})).error() == refused);
+  CHECK(table.resume_access(where, table.device_memory(bar, 0x3000)).error() == refused);
+  const mock::exporter other = pinner.create_exporter(16 * 4096);
+  CHECK(table.resume_access(where, table.device_memory(other, 0x2000)).error() == refused);
+  CHECK(table.find(where.first)->suspended);
+  CHECK(table.resume_access(where, table.device_memory(bar, 0x2000)));
+  CHECK_FALSE(table.find(where.first)->suspended);
+}
+
 }  // namespace iopt::test

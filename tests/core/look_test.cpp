@@ -111,3 +111,48 @@ TEST_CASE("areas are told in order", "[look]") {
   CHECK(firsts == std::vector<std::uint64_t>{0x10000, 0x20000, 0x30000});
   CHECK(table.area_count() == 3);
 }
+
+TEST_CASE("the first area in a range is found, and what is shown at an IOVA", "[look]") {
+  mock::pinner pinner;
+  table_type<iopt::single_threaded> table(pinner);
+  REQUIRE(table.map({0x100800}, 0x4000, rw, iova{0x10000}));
+  REQUIRE(table.map({0x200000}, 0x1000, rw, iova{0x20000}));
+  CHECK(table.first_in({{0}, {0x10000}})->where.first == iova{0x10000});
+  CHECK(table.first_in({{0x13fff}, {0x20000}})->where.first == iova{0x10000});
+  CHECK(table.first_in({{0x14000}, {0x20000}})->where.first == iova{0x20000});
+  CHECK_FALSE(table.first_in({{0x14000}, {0x1ffff}}));
+  const auto shown = table.memory_at({0x12345});
+  REQUIRE(shown);
+  CHECK(shown->from == user_address{0x102b45});
+  CHECK(shown->of.owner == pinner.current());
+  CHECK(shown->of.mode == table.mode());
+  CHECK_FALSE(table.memory_at({0x14000}));
+}
+
+TEST_CASE("pinned parts are told by IOVA, whole pages clipped to their area", "[look]") {
+  mock::pinner pinner;
+  table_type<iopt::single_threaded> table(pinner);
+  REQUIRE(table.map({0x100000}, 0x4000, rw, iova{0x10000}));
+  REQUIRE(table.map({0x200000}, 0x1800, rw, iova{0x14000}));
+  iopt::access_object<mock::pinner, mock::domain> user([](void*, iova_range) {});
+  REQUIRE(user.attach(table).error() == iopt::errc::address_in_use);
+  REQUIRE(table.unmap({0x14000}, 0x1800, iopt::unmap_profile::exact));
+  REQUIRE(table.map({0x200000}, 0x2000, rw, iova{0x14000}));
+  REQUIRE(user.attach(table));
+  REQUIRE(user.pin({{0x12000}, {0x14fff}}, rw, [](iopt::run) {}));
+  const auto parts = [&](iova_range in) {
+    std::vector<iova_range> all;
+    table.for_each_pinned(in, [&](iova_range r) { all.push_back(r); });
+    return all;
+  };
+  CHECK(parts(iova_range::whole()) ==
+        std::vector<iova_range>{{{0x12000}, {0x13fff}}, {{0x14000}, {0x14fff}}});
+  CHECK(parts({{0x12800}, {0x12fff}}) == std::vector<iova_range>{{{0x12800}, {0x12fff}}});
+  CHECK(parts({{0x10000}, {0x11fff}}).empty());
+  CHECK(user.is_pinned({{0x12000}, {0x14fff}}));
+  CHECK_FALSE(user.is_pinned({{0x12000}, {0x12fff}}));  // pinned, but not just so
+  CHECK_FALSE(user.is_pinned({{0x15000}, {0x15fff}}));
+  user.unpin({{0x12000}, {0x14fff}});
+  CHECK_FALSE(user.is_pinned({{0x12000}, {0x14fff}}));
+  user.detach();
+}

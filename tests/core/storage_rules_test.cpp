@@ -303,4 +303,40 @@ TEST_CASE("a copy shows the pages that are there, after its source is gone", "[h
   CHECK(w.close() == "");
 }
 
+TEST_CASE("where an account says so, pages are charged as they are pinned", "[charge]") {
+  mock::pinner pinner({.contiguity_bytes = 2 * page});
+  const mock::process me = pinner.current();
+  io_pagetable<mock::pinner, mock::domain> table(pinner);
+  mock::domain domain;
+  REQUIRE(table.attach(domain));
+  const auto map = [&](std::uint64_t pages) {
+    auto memory = table.user_memory({0x100000});
+    memory.of.mode = account_mode::type1;
+    const auto mapped = table.map(memory, pages * page, access_rights::read, iova{0x10000});
+    return mapped ? std::string("0") : std::string(name(mapped.error().code));
+  };
+  pinner.set_limit(me, account_mode::mm, 4);
+  pinner.set_hole(me, user_range::sized({0x106000}, page));
+  CHECK(map(8) == "ENOMEM");  // the fifth page is over the limit, before the seventh faults
+  pinner.set_limit(me, account_mode::mm, 6);
+  CHECK(map(8) == "EFAULT");  // and here it is not
+  CHECK(pinner.is_idle());
+  CHECK(map(6) == "0");
+  CHECK(pinner.charged(me, account_mode::mm) == 6);
+  CHECK(pinner.pinned_vm(me) == 0);
+  access_object<mock::pinner, mock::domain> user([](void*, iova_range) {});
+  REQUIRE(user.attach(table));
+  REQUIRE(table.detach(domain));
+  CHECK(pinner.is_idle());
+  pinner.set_limit(me, account_mode::mm, 3);
+  CHECK(user.pin({{0x10000}, {0x13fff}}, access_rights::read, [](run) {}).error() ==
+        errc::not_enough_memory);
+  CHECK(pinner.is_idle());
+  REQUIRE(user.pin({{0x10000}, {0x12fff}}, access_rights::read, [](run) {}));
+  CHECK(pinner.charged(me, account_mode::mm) == 3);
+  user.unpin({{0x10000}, {0x12fff}});
+  CHECK(pinner.is_idle());
+  user.detach();
+}
+
 }  // namespace iopt::test

@@ -278,10 +278,13 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
   result<void> done{};
   if (!c.valid()) {
     done = fail(errc::no_such_file_or_directory);
-  } else if (c.range() != range || !c.value()->suspended || c.value()->source->device ||
-             what.of.kind == origin_kind::device ||
-             what.from.value % page_bytes != c.value()->page_offset() ||
-             what.from.value < c.value()->start_byte) {
+  } else if (const area_type& a = *c.value();
+             c.range() != range || !a.suspended ||
+             a.source->device != (what.of.kind == origin_kind::device) ||
+             what.from.value % page_bytes != a.page_offset() || what.from.value < a.start_byte ||
+             // Device memory has no owner who could move it.
+             (a.source->device && !(what.of == a.source->from->is &&
+                                    what.from.value - a.start_byte == a.source->start))) {
     done = fail({errc::invalid_argument, error_place::area, c.range().first.value});
   }
   if (done) {

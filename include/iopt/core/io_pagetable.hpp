@@ -207,7 +207,8 @@ class io_pagetable {
   /// Gives a suspended area a new origin (the process moved or was replaced): the same pages, found
   /// at another address. The charge moves to the new owner.
   /// Errors: no_such_file_or_directory, nothing there; invalid_argument, not exactly one area, not
-  /// suspended, or another offset in the page; not_enough_memory, over the new owner's limit.
+  /// suspended, or another offset in the page, or device memory in the place of other memory, or
+  /// other than it was; not_enough_memory, over the new owner's limit.
   [[nodiscard]] result<void> resume_access(iova_range range, const memory& what);
 
   /// Moves every pages object of this table, all of files, to a new owner and charges it.

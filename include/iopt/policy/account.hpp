@@ -3,7 +3,6 @@
 // Layer: policy. Includes: base, the standard library.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -21,7 +20,6 @@ enum class account_mode : std::uint8_t {
   type1,            // the address space's counter alone: what VFIO type1 does, and libvirt expects
   type1_unlimited,  // the same counter, which then never refuses: the caller may lock at will
 };
-inline constexpr std::size_t account_mode_count = 6;
 
 /// Whether pages are charged as they are pinned, so that the one over the limit is told before any
 /// fault behind it. In the other modes an operation charges at its end, all it pinned.

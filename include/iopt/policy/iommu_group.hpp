@@ -28,7 +28,7 @@ enum class group_kind : std::uint8_t {
 /// Ownership   The caller's; it outlives its stay in a container. Domains are made and destroyed by
 ///             the group that first needed one, which stays until then.
 /// Threads     Calls on one group are serialised by the container.
-/// Tested by   tests/uapi/vfio/native_container_test.cpp
+/// Tested by   tests/backends/mock/group_test.cpp, tests/uapi/vfio/native_groups_test.cpp
 template <iommu_domain Domain>
 class iommu_group {
  public:

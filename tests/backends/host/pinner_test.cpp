@@ -403,6 +403,22 @@ TEST_CASE("pinner: charges are counted by mode and limited") {
   }
 }
 
+TEST_CASE("pinner: the modes of type1 share the address space's counter, and one minds no limit") {
+  physical_memory memory = physical_memory::create(64 * mebibyte).value();
+  pinner p(memory);
+  p.set_limit(account_mode::mm, 10);
+  REQUIRE(p.charge(p.current(), account_mode::mm, 4).has_value());
+  REQUIRE(p.charge(p.current(), account_mode::type1, 4).has_value());
+  CHECK(p.charge(p.current(), account_mode::type1, 3).error() == errc::not_enough_memory);
+  REQUIRE(p.charge(p.current(), account_mode::type1_unlimited, 5).has_value());
+  CHECK(p.charge(p.current(), account_mode::mm, 1).error() == errc::not_enough_memory);
+  CHECK(p.charged(account_mode::type1) == 13);
+  p.uncharge(p.current(), account_mode::type1_unlimited, 5);
+  p.uncharge(p.current(), account_mode::type1, 4);
+  p.uncharge(p.current(), account_mode::mm, 4);
+  CHECK(p.charged() == 0);
+}
+
 /// What /proc says is locked in this process, in pages.
 std::uint64_t locked_pages() {
   std::ifstream status("/proc/self/status");

@@ -177,7 +177,8 @@ class pinner {
     const std::lock_guard guard(lock_);
     std::uint64_t& charged = charged_[index(mode)];
     const std::uint64_t limit = limits_[index(mode)];
-    if (charged > limit || pages > limit - charged) return fail(errc::not_enough_memory);
+    if (mode != account_mode::type1_unlimited && (charged > limit || pages > limit - charged))
+      return fail(errc::not_enough_memory);
     charged += pages;
     return {};
   }
@@ -187,7 +188,8 @@ class pinner {
     charged_[index(mode)] -= pages;
   }
 
-  /// The most pages that may be charged in this mode, from now on. account_mode::none has no limit.
+  /// The most pages that may be charged in this mode, from now on. account_mode::none has no limit;
+  /// the modes of type1 share the counter of account_mode::mm, and type1_unlimited minds no limit.
   void set_limit(account_mode mode, std::uint64_t limit_pages) noexcept {
     const std::lock_guard guard(lock_);
     if (mode != account_mode::none) limits_[index(mode)] = limit_pages;
@@ -228,7 +230,7 @@ class pinner {
 
  private:
   static constexpr std::size_t index(account_mode mode) noexcept {
-    return static_cast<std::size_t>(mode);
+    return static_cast<std::size_t>(charges_while_pinning(mode) ? account_mode::mm : mode);
   }
 
   /// Calls each(run) for the runs of the region's bytes from `offset` on, until it says false.
@@ -298,8 +300,8 @@ class pinner {
 
   mutable std::mutex lock_;  // over what follows
   frame_counter counter_;
-  std::array<std::uint64_t, account_mode_count> charged_{};
-  std::array<std::uint64_t, account_mode_count> limits_{};
+  std::array<std::uint64_t, 4> charged_{};
+  std::array<std::uint64_t, 4> limits_{};
 };
 
 static_assert(page_pinner<pinner> && file_pinner<pinner> && copying_pinner<pinner> &&

@@ -3,6 +3,7 @@
 // Layer: backends/mock. Includes: backends/mock/domain.hpp, policy/iommu_group.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <new>
@@ -44,23 +45,23 @@ class group final : public iommu_group<domain> {
       : options_(std::move(options)), made_(std::move(made)) {}
   group(const group&) = delete;
   group& operator=(const group&) = delete;
-  ~group() { IOPT_ASSERT(domains_ == 0 && at_ == nullptr); }
+  ~group() { IOPT_ASSERT(domains_.empty() && at_ == nullptr); }
 
   result<domain*> create_domain() override {
     domain* const fresh = new (std::nothrow) domain(options_.domains);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
-    ++domains_;
+    domains_.push_back(fresh);
     if (made_) made_(*fresh);
     return fresh;
   }
   void destroy_domain(domain& d) noexcept override {
-    IOPT_ASSERT(domains_ != 0 && at_ != &d);
-    --domains_;
+    IOPT_ASSERT(made(d) && at_ != &d);
+    std::erase(domains_, &d);
     delete &d;
   }
   result<void> attach(domain& d) override {
     IOPT_ASSERT(at_ == nullptr);
-    if (domains_ == 0 && !options_.shares_domains) return fail(errc::invalid_argument);
+    if (!made(d) && !options_.shares_domains) return fail(errc::invalid_argument);
     at_ = &d;
     return {};
   }
@@ -81,12 +82,16 @@ class group final : public iommu_group<domain> {
   /// The domain that the devices translate through.
   domain* attached() const noexcept { return at_; }
   /// How many domains it made that are alive.
-  std::size_t domains() const noexcept { return domains_; }
+  std::size_t domains() const noexcept { return domains_.size(); }
 
  private:
+  bool made(const domain& d) const noexcept {
+    return std::find(domains_.begin(), domains_.end(), &d) != domains_.end();
+  }
+
   group_options options_;
   seen made_;
-  std::size_t domains_ = 0;
+  std::vector<domain*> domains_;
   domain* at_ = nullptr;
 };
 

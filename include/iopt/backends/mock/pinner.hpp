@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -98,6 +99,14 @@ class pinner : public strictness {
     const std::lock_guard hold(mutex_);
     if (!revoked_.at(e.id)) violated("relocate: not revoked", e.id);
     space(e.id).move_to(windows_++);
+  }
+
+  /// Process w shows bytes of e, from `offset` on, at these addresses, as a VMM shows a BAR: it has no
+  /// memory there that could be pinned.
+  void map_device(owner w, user_range r, exporter e, std::uint64_t offset) {
+    const std::lock_guard hold(mutex_);
+    set(space(w.id).holes, r, true);
+    shown_.push_back({w, r, e, offset});
   }
 
   // How memory is.
@@ -200,6 +209,14 @@ class pinner : public strictness {
     if (revoked_.at(e.id)) return fail(errc::no_such_device);
     return take(space(e.id), r, access_rights::none, out, errc::result_out_of_range,
                 memory_type::mmio);
+  }
+
+  std::optional<device_view<exporter>> device_memory_at(const owner& w, user_range r) const {
+    const std::lock_guard hold(mutex_);
+    for (const device_window& d : shown_)
+      if (d.process == w && d.where.contains(r))
+        return device_view<exporter>{d.shows, d.offset + (r.first - d.where.first)};
+    return std::nullopt;
   }
 
   // copying_pinner, frame_copying_pinner
@@ -371,11 +388,19 @@ class pinner : public strictness {
     }
     return {};
   }
+  struct device_window {
+    owner process;
+    user_range where;
+    exporter shows;
+    std::uint64_t offset;
+  };
+
   pinner_options options_;
   mutable std::mutex mutex_;
   std::vector<memory_space> spaces_;
   std::vector<bool> alive_;  // by the same number; files and exporters too
   std::unordered_map<std::uint32_t, bool> revoked_;
+  std::vector<device_window> shown_;
   mutable accounts accounts_;
   std::uint64_t windows_ = 0;
   std::uint64_t longest_pin_pages_ = 0;
@@ -386,7 +411,7 @@ class pinner : public strictness {
   frame_contents contents_;
 };
 
-static_assert(page_pinner<pinner> && file_pinner<pinner> && device_memory_pinner<pinner> &&
+static_assert(page_pinner<pinner> && file_pinner<pinner> && device_showing_pinner<pinner> &&
               copying_pinner<pinner> && frame_copying_pinner<pinner>);
 
 }  // namespace iopt::mock

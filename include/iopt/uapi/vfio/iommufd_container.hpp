@@ -40,11 +40,16 @@ class iommufd_container {
   using group_type = iommu_group<Domain>;
   using copy_type = typename Profile::copy;
   using caller_type = typename Profile::caller;
+  using memory_source_type = typename traits::memory;
   static constexpr std::uint64_t page_bytes = traits::page_bytes;
 
   explicit iommufd_container(Pinner& pinner, container_options options = {}, copy_type copy = {},
-                             caller_type caller = {})
-      : pinner_(pinner), options_(options), copy_(std::move(copy)), caller_(std::move(caller)) {}
+                            caller_type caller = {}, memory_source_type memory = {})
+      : pinner_(pinner),
+        options_(options),
+        copy_(std::move(copy)),
+        caller_(std::move(caller)),
+        memory_(std::move(memory)) {}
   iommufd_container(const iommufd_container&) = delete;
   iommufd_container& operator=(const iommufd_container&) = delete;
   ~iommufd_container() {
@@ -240,7 +245,7 @@ class iommufd_container {
   container_options options_;
   [[no_unique_address]] copy_type copy_;
   [[no_unique_address]] caller_type caller_;
-  [[no_unique_address]] typename traits::memory memory_{};
+  [[no_unique_address]] memory_source_type memory_;
   mutable typename traits::mutex lock_{};  // over the groups and domains
   member* groups_ = nullptr;
   domain_record* first_domain_ = nullptr;

@@ -18,7 +18,7 @@ inline constexpr std::uint64_t max_pin_pages = 512;
 ///
 /// Ownership   The driver's; registered from the opening of its device to its closing.
 /// Threads     dma_unmap() is called from the thread that unmaps, with no lock of the container held.
-/// Tested by   tests/uapi/vfio/external_pins_test.cpp
+/// Tested by   tests/uapi/vfio/native_pins_test.cpp
 class memory_user {
  public:
   /// The IOVAs go: the driver unpins what it pinned there before it returns.

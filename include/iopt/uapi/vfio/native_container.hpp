@@ -53,11 +53,16 @@ class native_container {
   using group_type = iommu_group<Domain>;
   using copy_type = typename Profile::copy;
   using caller_type = typename Profile::caller;
+  using memory_source_type = typename traits::memory;
   static constexpr std::uint64_t page_bytes = traits::page_bytes;
 
   explicit native_container(Pinner& pinner, container_options options = {}, copy_type copy = {},
-                            caller_type caller = {})
-      : pinner_(pinner), options_(options), copy_(std::move(copy)), caller_(std::move(caller)) {}
+                            caller_type caller = {}, memory_source_type memory = {})
+      : pinner_(pinner),
+        options_(options),
+        copy_(std::move(copy)),
+        caller_(std::move(caller)),
+        memory_(std::move(memory)) {}
   native_container(const native_container&) = delete;
   native_container& operator=(const native_container&) = delete;
   /// Every group has left.
@@ -220,11 +225,16 @@ class native_container {
     if (driver_ == driver::noiommu) return fail(errc::inappropriate_io_control_operation);
     return {};
   }
+  /// Where domains have no size in common type1 is left with none, and divides by it; they all can
+  /// do pages of the CPU.
   std::uint64_t common_page_sizes() const {
     std::uint64_t sizes = ~std::uint64_t{0};
-    for (const domain_record* d = first_domain_; d != nullptr; d = d->next)
+    std::uint64_t folded = sizes;
+    for (const domain_record* d = first_domain_; d != nullptr; d = d->next) {
       sizes &= d->domain->page_sizes().bitmap();
-    return folded_page_sizes(sizes, page_bytes);
+      folded &= folded_page_sizes(d->domain->page_sizes().bitmap(), page_bytes);
+    }
+    return folded_page_sizes(sizes == 0 ? folded : sizes, page_bytes);
   }
   /// The unit of every request, in bytes.
   std::uint64_t granule() const { return lowest_bit(common_page_sizes()); }
@@ -281,6 +291,7 @@ class native_container {
   void forget_logs(iova_range range, log_cuts cuts) noexcept;
   void collect(dirty_log& log);
   void note_pinned(dirty_log& log);
+  result<void> tell(dirty_log& log, iova_range part, user_address bitmap, iova base);
   result<void> check_bitmap(std::uint64_t size_bytes, const abi::bitmap& bits) const;
   void track_in_hardware(bool on) noexcept;
   void all_written() noexcept;
@@ -311,7 +322,7 @@ class native_container {
   container_options options_;
   [[no_unique_address]] copy_type copy_;
   [[no_unique_address]] caller_type caller_;
-  [[no_unique_address]] typename traits::memory memory_{};
+  [[no_unique_address]] memory_source_type memory_;
   mutable typename traits::mutex lock_{};  // over all that follows
 
   member* groups_ = nullptr;

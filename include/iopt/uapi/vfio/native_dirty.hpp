@@ -215,31 +215,30 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::unmap_dma_with_
   }
   // One mapping after the other, as type1 does it: what a bad bitmap stops short stays.
   std::uint64_t bytes = 0;
-  result<void> done{};
-  for (dirty_log* log = logs_.first_overlap(*range); done && log != nullptr;) {
-    const iova_range all = log->range;
-    const iova_range part = *all.intersection(*range);
+  for (dirty_log* log = logs_.first_overlap(*range); log != nullptr;) {
+    const iova_range part = *log->range.intersection(*range);
     collect(*log);
-    if (part == all) {
-      done = log->copy_out(copy_, {bits.data}, first);
-    } else if (const result<dirty_log*> own = new_log(part)) {
-      (*own)->take(*log);
-      done = (*own)->copy_out(copy_, {bits.data}, first);
-      dirty_log::destroy(*own, memory_);
-    } else {
-      done = fail(own.error());
-    }
-    if (!done) break;
+    if (const result<void> told = tell(*log, part, {bits.data}, first); !told)
+      return fail(told.error());
     const result<std::uint64_t> gone = remove(part, false);
-    if (!gone) {
-      done = fail(gone.error());
-      break;
-    }
+    if (!gone) return gone;
     bytes += *gone;
     log = part.last == range->last ? nullptr : logs_.first_overlap({part.last + 1, range->last});
   }
-  if (!done) return fail(done.error());
   return bytes;
+}
+
+/// Copies out what a log has of `part`, which is of its mapping.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::tell(dirty_log& log, iova_range part,
+                                                             user_address bitmap, iova base) {
+  if (part == log.range) return log.copy_out(copy_, bitmap, base);
+  const result<dirty_log*> own = new_log(part);
+  if (!own) return fail(own.error());
+  (*own)->take(log);
+  const result<void> told = (*own)->copy_out(copy_, bitmap, base);
+  dirty_log::destroy(*own, memory_);
+  return told;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>

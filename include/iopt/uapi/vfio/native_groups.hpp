@@ -280,4 +280,27 @@ void native_container<Pinner, Domain, Profile>::detach(member& m) noexcept {
   }
 }
 
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+std::string_view native_container<Pinner, Domain, Profile>::verify() const {
+  guard held(lock_);
+  if (!table_) return logs_.empty() ? "" : "logs are of mappings";
+  if (const std::string_view text = table_->verify(); !text.empty()) return text;
+  if (const std::string_view text = logs_.verify(); !text.empty()) return text;
+  std::uint64_t logs = 0;
+  for (const dirty_log* log = logs_.first(); log != nullptr; log = logs_.next(*log), ++logs) {
+    const auto there = table_->find(log->range.first);
+    if (!there || there->where != log->range) return "logs are of mappings";
+  }
+  if (tracking_ && logs != table_->area_count()) return "each mapping has a log while tracking";
+  std::size_t untracked = 0;
+  std::size_t attached = 0;
+  for (const member* m = groups_; m != nullptr; m = m->next) {
+    untracked += m->attached && !m->pins_only ? 1 : 0;
+    attached += m->at != nullptr ? 1 : 0;
+  }
+  if (untracked != untracked_groups_) return "groups that do not tell are counted";
+  for (const domain_record* d = first_domain_; d != nullptr; d = d->next) attached -= d->users;
+  return attached == 0 ? "" : "domains are counted by their groups";
+}
+
 }  // namespace iopt::vfio
