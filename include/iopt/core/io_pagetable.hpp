@@ -318,10 +318,9 @@ class io_pagetable {
   /// else O(n).
   template <class F>
   void for_each_view(const owner_type& owner, user_range shown, F f) const;
-  /// Calls f(iova_range) for each maximal part of the range whose pages access objects hold.
-  /// Cost: O(log n + areas + pins of them).
-  template <class F>
-  void for_each_pinned(iova_range range, F f) const;
+  /// The first maximal part, of one area, whose pages access objects hold.
+  /// Cost: O(log n + areas passed over).
+  std::optional<iova_range> first_pinned(iova_range range) const;
 
   /// Checks the invariants; "" where they hold, else the one that does not. Cost: O(n log n).
   std::string_view verify() const;

@@ -54,17 +54,17 @@ auto io_pagetable<Pinner, Domain, Traits>::memory_at(iova at) const -> std::opti
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-template <class F>
-void io_pagetable<Pinner, Domain, Traits>::for_each_pinned(iova_range range, F f) const {
+auto io_pagetable<Pinner, Domain, Traits>::first_pinned(iova_range range) const
+    -> std::optional<iova_range> {
   detail::shared_lock guard(areas_lock_);
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
     const area_type& a = *c.value();
-    const pages_type& p = *a.source;
     const iova_range part = *a.where.intersection(range);
-    detail::exclusive_lock inner(p.mutex);
-    for (auto spans = p.pins.spans(a.indices_of(part)); spans.valid(); spans.next())
-      if (spans.used()) f(*a.shown(spans.range()).intersection(part));
+    detail::exclusive_lock inner(a.source->mutex);
+    for (auto spans = a.source->pins.spans(a.indices_of(part)); spans.valid(); spans.next())
+      if (spans.used()) return a.shown(spans.range()).intersection(part);
   }
+  return std::nullopt;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>

@@ -201,3 +201,31 @@ TEST_CASE("a container that dies lets go of what drivers left pinned", "[pins]")
   REQUIRE(w.container.leave(g));
   CHECK(w.pinner.is_idle());
 }
+
+TEST_CASE("an unpin ends at the first page that is not mapped, however long it is", "[pins]") {
+  pin_world w;
+  REQUIRE(w.container.register_user(w.d));
+  REQUIRE(w.map(0, 4) == "0");
+  REQUIRE(w.map(4, 4) == "0");
+  REQUIRE(w.map(16, 4) == "0");
+  REQUIRE(w.d.pin(2, 4) == "0");
+  REQUIRE(w.d.pin(16, 1) == "0");
+  w.container.unpin_pages(w.io(0), top);
+  CHECK(w.pins(0, 8) == counts(8, 0));
+  CHECK(w.pins(16, 1) == counts{1});
+  w.container.unpin_pages(w.io(8), 16);
+  CHECK(w.pins(16, 1) == counts{1});
+  w.container.unpin_pages(w.io(16), 1);
+}
+
+TEST_CASE("nobody is told of unmaps when the last group leaves", "[pins]") {
+  container_world<> w;
+  mock::group& g = w.start(abi::type1v2_iommu);
+  driver d(w);
+  REQUIRE(w.container.register_user(d));
+  REQUIRE(w.map(0, 4) == "0");
+  REQUIRE(d.pin(0, 2) == "0");
+  REQUIRE(w.container.leave(g));
+  CHECK(d.heard.empty());
+  w.container.unregister_user(d);
+}

@@ -44,7 +44,7 @@ class iommufd_container {
   static constexpr std::uint64_t page_bytes = traits::page_bytes;
 
   explicit iommufd_container(Pinner& pinner, container_options options = {}, copy_type copy = {},
-                            caller_type caller = {}, memory_source_type memory = {})
+                             caller_type caller = {}, memory_source_type memory = {})
       : pinner_(pinner),
         options_(options),
         copy_(std::move(copy)),

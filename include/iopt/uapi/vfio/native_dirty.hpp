@@ -90,7 +90,12 @@ void native_container<Pinner, Domain, Profile>::collect(dirty_log& log) {
 /// What is pinned may be written at any time.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::note_pinned(dirty_log& log) {
-  table_->for_each_pinned(log.range, [&](iova_range part) { log.set(part); });
+  iova_range rest = log.range;
+  while (const auto part = table_->first_pinned(rest)) {
+    log.set(*part);
+    if (part->last == rest.last) return;
+    rest.first = part->last + 1;
+  }
 }
 
 /// Switches the domains' own tracking; where one has none, none is asked.

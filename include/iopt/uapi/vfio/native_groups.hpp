@@ -115,14 +115,14 @@ result<void> native_container<Pinner, Domain, Profile>::set_iommu(std::uint64_t 
 /// Forgets the driver, and whatever is mapped.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::release_driver() noexcept {
-  if (driver_ == driver::type1) {
+  const bool has_table = std::exchange(driver_, driver::none) == driver::type1;
+  if (has_table) {
     drop_pins();
     drop_logs();
     pins_->detach();
     pins_.reset();
     table_.reset();
   }
-  driver_ = driver::none;
   version_ = 0;
   tracking_ = in_hardware_ = may_be_invalid_ = false;
   untracked_groups_ = 0;

@@ -11,7 +11,7 @@ namespace iopt::vfio {
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::on_unmap(void* self, iova_range gone) {
   auto& c = *static_cast<native_container*>(self);
-  if (c.users_.empty()) return;
+  if (c.driver_ != driver::type1 || c.users_.empty()) return;  // nobody is told of the end
   c.lock_.unlock();
   c.users_.tell(gone);
   c.lock_.lock();
@@ -83,27 +83,29 @@ template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::unpin_pages(iova first,
                                                             std::uint64_t pages) noexcept {
   guard held(lock_);
-  if (driver_ != driver::type1) return;
-  const iova base = first - first.value % page_bytes;
-  for (std::uint64_t n = 0; n < pages && n <= (top - base.value) / page_bytes; ++n) {
-    const iova_range page = iova_range::sized({base.value + n * page_bytes}, page_bytes);
-    if (pins_->is_pinned(page)) pins_->unpin(page);
+  if (driver_ != driver::type1 || pages == 0) return;
+  iova at = first - first.value % page_bytes;
+  const std::uint64_t most = (top - at.value) / page_bytes + 1;
+  iova_range left{at, at + (std::min(pages, most) * page_bytes - 1)};
+  // As type1: up to the first page that is not mapped. What is not pinned is passed over at once.
+  while (const auto there = table_->find(left.first)) {
+    const iova end = std::min(there->where.last, left.last);
+    while (const auto held_part = table_->first_pinned({left.first, end})) {
+      const iova_range page = iova_range::sized(held_part->first, page_bytes);
+      if (pins_->is_pinned(page)) pins_->unpin(page);
+      if (page.last >= end) break;
+      left.first = page.last + 1;
+    }
+    if (end == left.last) return;
+    left.first = end + 1;
   }
 }
 
 /// Drops whatever users left pinned when the container's life ends.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::drop_pins() noexcept {
-  for (;;) {
-    std::optional<iova> at;
-    table_->for_each_area([&](const area_info& a) {
-      if (at || a.pin_calls == 0) return;
-      table_->for_each_pinned(a.where, [&](iova_range part) {
-        if (!at) at = part.first;
-      });
-    });
-    if (!at) return;
-    const iova_range page = iova_range::sized(*at, page_bytes);
+  while (const auto part = table_->first_pinned(iova_range::whole())) {
+    const iova_range page = iova_range::sized(part->first, page_bytes);
     if (!pins_->is_pinned(page)) return;
     while (pins_->is_pinned(page)) pins_->unpin(page);
   }
