@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -22,6 +25,19 @@ physical shown(W& w, std::size_t domain, std::uint64_t io_page) {
   return w.mock_of(domain).translate(W::io(io_page)).value();
 }
 physical memory(W& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), W::at(n)); }
+
+/// A domain in whose map() something comes between: what another thread might do just then.
+struct interrupted_domain : mock::domain {
+  using mock::domain::domain;
+  mock::domain& inner() { return *this; }
+  const mock::domain& inner() const { return *this; }
+  result<void> map(iova_range r, physical p, attributes a) {
+    if (r.first == before) std::exchange(between, [] {})();
+    return mock::domain::map(r, p, a);
+  }
+  iova before{};
+  std::function<void()> between = [] {};
+};
 
 }  // namespace
 
@@ -332,6 +348,147 @@ TEST_CASE("device memory is suspended and resumed as what it was, and as nothing
   CHECK(table.find(where.first)->suspended);
   CHECK(table.resume_access(where, table.device_memory(bar, 0x2000)));
   CHECK_FALSE(table.find(where.first)->suspended);
+}
+
+TEST_CASE("memory that is back before an area of it is published is shown when it is") {
+  using V = world<kind<interrupted_domain>>;
+  V w;
+  auto& t = w.table();
+  interrupted_domain& d = w.attach_domain();
+  w.attach_domain();
+  const auto bar = w.pinner.create_exporter(4 * w.page);
+  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
+  const auto go = [&] {
+    t.revoke(bar);
+    w.pinner.set_revoked(bar, true);
+  };
+  const auto come = [&] {
+    w.pinner.set_revoked(bar, false);
+    must(t.restore(bar));
+  };
+  const bool gone_before = GENERATE(true, false);
+  const bool in_vain = GENERATE(true, false);
+  const bool back_between = GENERATE(true, false);
+  const bool fails = GENERATE(true, false);
+  if (gone_before) go();
+  // A copy of the end of the one and the beginning of the other is two areas in one operation: the
+  // first is filled, and is not published, when the second is.
+  d.before = w.io(34);
+  d.between = [&] {
+    if (!gone_before) go();
+    CHECK(t.find(w.io(32))->state == area_state::in_flight);
+    CHECK(w.mock_of(0).contents(w.pages_at(32, 2)).empty());
+    if (in_vain) CHECK(text(t.restore(bar)) == "ENODEV");
+    if (back_between) come();
+    if (fails) w.faults.arm(0);
+  };
+  const result<iova> copied = t.copy(t, w.pages_at(18, 4), rw, w.io(32));
+  w.faults.disarm();
+  CHECK(copied.has_value() == !fails);
+  CHECK(t.verify() == "");
+  if (!back_between) come();
+  for (std::size_t n = 0; n < 2; ++n) {
+    CHECK(w.mock_of(n).translate(w.io(17)) == w.pinner.frame_of(bar, w.page));
+    CHECK(w.mock_of(n).translate(w.io(33)) ==
+          (fails ? std::nullopt : std::optional(w.pinner.frame_of(bar, 3 * w.page))));
+  }
+  CHECK(t.verify() == "");
+  go();
+  CHECK(w.mock_of(1).bytes_mapped() == (fails ? 4 : 6) * w.page);
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE(
+    "a restore that fails half-way takes all of the memory away again, and can be tried again") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain(), w.attach_domain();
+  const auto bar = w.pinner.create_exporter(16 * w.page);
+  for (std::uint64_t n = 0; n < 3; ++n)
+    must(t.map(t.device_memory(bar, n * w.page), w.page, rw, w.io(16 + 2 * n)));
+  must(t.copy(t, w.pages_at(18, 1), rw, w.io(40)));
+  t.revoke(bar);
+  const snapshot before = w.look();
+  bool failed = true;
+  unsigned points = 0;
+  for (; failed; ++points) {
+    w.faults.arm(points);
+    failed = !t.restore(bar);
+    w.faults.disarm();
+    CHECK(t.verify() == "");
+    if (failed) CHECK(difference(before, w.look()) == "");
+  }
+  CHECK(points > 8);
+  for (std::size_t n = 0; n < 2; ++n) CHECK(w.mock_of(n).bytes_mapped() == 4 * w.page);
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("tables that show the same device memory are told one by one") {
+  W w;
+  auto& near = w.table(0);
+  auto& far = w.table(1);
+  w.attach_domain(0);
+  w.attach_domain(1);
+  const auto bar = w.pinner.create_exporter(4 * w.page);
+  must(near.map(near.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
+  must(far.copy(near, w.pages_at(16, 4), rw, w.io(32)));
+
+  // One knows that it goes, the other does not yet, and shows it: then every domain of it does.
+  near.revoke(bar);
+  w.attach_domain(1);
+  CHECK(w.mock_of(2).translate(w.io(33)) == w.pinner.frame_of(bar, w.page));
+  CHECK(w.mock_of(2).contents() == w.mock_of(1).contents());
+  CHECK(w.verify() == "");
+  far.revoke(bar);
+  CHECK(w.mock_of(1).bytes_mapped() == 0);
+  CHECK(w.mock_of(2).bytes_mapped() == 0);
+  w.pinner.set_revoked(bar, true);
+
+  // One knows that it is back, the other does not yet: then none of its domains shows it.
+  w.pinner.set_revoked(bar, false);
+  must(near.restore(bar));
+  w.attach_domain(1);
+  CHECK(w.mock_of(3).bytes_mapped() == 0);
+  CHECK(far.find(w.io(32))->revoked);
+  CHECK(w.verify() == "");
+  must(far.restore(bar));
+  for (std::size_t n = 1; n < 4; ++n)
+    CHECK(w.mock_of(n).translate(w.io(33)) == w.pinner.frame_of(bar, w.page));
+  CHECK(w.verify() == "");
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("memory that is away is cut, copied and unmapped; what is left of it comes back") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  const auto bar = w.pinner.create_exporter(8 * w.page);
+  must(t.map(t.device_memory(bar, 0), 8 * w.page, rw, w.io(16)));
+  t.revoke(bar);
+  must(t.cut(w.io(20) - 1));
+  must(t.copy(t, w.pages_at(19, 2), access_rights::read, w.io(40)));
+  must(t.protect(w.pages_at(16, 2), access_rights::read));
+  CHECK(t.unmap(w.io(22), w.page, unmap_profile::hole_punching).bytes == w.page);
+  REQUIRE(t.detach(*w.domains[0]));
+  CHECK(w.verify() == "");
+  SECTION("with a domain") {
+    w.attach_domain();
+    CHECK(w.verify() == "");
+    must(t.restore(bar));
+  }
+  SECTION("before there is a domain") {
+    must(t.restore(bar));
+    CHECK_FALSE(t.find(w.io(16))->revoked);
+    w.attach_domain();
+  }
+  CHECK(w.verify() == "");
+  CHECK(w.mock_of(1).bytes_mapped() == 9 * w.page);
+  CHECK(w.mock_of(1).attributes_at(w.io(17))->rights == access_rights::read);
+  CHECK(w.mock_of(1).attributes_at(w.io(18))->rights == rw);
+  CHECK(w.mock_of(1).translate(w.io(23)) == w.pinner.frame_of(bar, 7 * w.page));
+  CHECK(w.mock_of(1).translate(w.io(41)) == w.pinner.frame_of(bar, 4 * w.page));
+  REQUIRE(w.close() == "");
 }
 
 }  // namespace iopt::test

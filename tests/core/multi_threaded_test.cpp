@@ -246,6 +246,42 @@ TEMPLATE_TEST_CASE("pages that one table lets go while another takes them are pi
   }
 }
 
+TEMPLATE_TEST_CASE("memory that goes and comes back while it is copied is shown in the end",
+                   "[thread]", (kind<full_domain, slow_traits>),
+                   (kind<plain_domain, slow_traits>)) {
+  using W = world<TestType>;
+  W w;
+  auto& t = w.table();
+  w.attach_domain(), w.add_domain();
+  const auto device = w.pinner.create_exporter(4 * W::page);
+  must(t.map(t.device_memory(device, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
+  std::atomic<unsigned> wrong = 0;
+  run_threads(w, 4, [&](unsigned me) {
+    for (unsigned n = 0; n < 300; ++n) {
+      if (me == 0) {
+        t.revoke(device);
+        w.pinner.set_revoked(device, true);
+        if (n % 2 == 0) wrong += t.restore(device).has_value();
+        w.pinner.set_revoked(device, false);
+        wrong += !t.restore(device);
+      } else if (me == 1) {
+        wrong += !t.attach(*w.domains[1]);
+        wrong += !t.detach(*w.domains[1]);
+      } else {  // of the memory, and of some that stays: two areas in one operation
+        const std::uint64_t to = 32 * me;
+        wrong += !t.copy(t, w.pages_at(18, 4), rw, w.io(to));
+        if (n != 299) wrong += t.unmap(w.io(to), 4 * w.page, unmap_profile::iommufd).areas != 2;
+      }
+    }
+  });
+  CHECK(wrong == 0);
+  CHECK(w.mock_of(0).bytes_mapped() == 16 * w.page);
+  for (const std::uint64_t to : {32 * 2, 32 * 3})
+    CHECK(w.mock_of(0).translate(w.io(to + 1)) == w.pinner.frame_of(device, 3 * w.page));
+  REQUIRE(w.close() == "");
+}
+
 TEST_CASE("threads that unmap and threads that pin come to an end", "[thread]") {
   using W = world<kind<full_domain, locked_traits>>;
   W w;

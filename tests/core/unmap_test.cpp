@@ -2,6 +2,7 @@
 #include "iopt/core/unmap.hpp"
 
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -245,6 +246,30 @@ TEST_CASE("a vector unmap that meets a holder who stays leaves everything", "[un
   CHECK(text(stuck.outcome) == "EDEADLK");
   CHECK(stuck.outcome.error().at == 1);
   CHECK(difference(before, w.look()) == "");
+}
+
+TEST_CASE("a domain that comes while a vector unmap waits shows what then stays", "[unmap]") {
+  usual w;
+  auto& t = w.table();
+  must(t.map(w.at(0), 4 * page, rw, w.io(16)));
+  must(t.map(w.at(8), 4 * page, rw, w.io(32)));
+  holder user(t);
+  user.pin(w.pages_at(32, 1));
+  const bool lets_go = GENERATE(true, false);
+  bool came = false;
+  user.let_go = [&](iova_range) {
+    if (!std::exchange(came, true)) w.attach_domain();
+    if (lets_go) user.release();
+  };
+  const iova_range both[] = {w.pages_at(16, 4), w.pages_at(32, 4)};
+  const unmap_report gone = t.unmap_all(both, unmap_profile::iommufd);
+  CHECK(came);
+  CHECK(gone.outcome.has_value() == lets_go);
+  CHECK(w.mock_of(0).bytes_mapped() == (lets_go ? 0 : 8 * page));
+  CHECK(w.verify() == "");
+  user.release();
+  REQUIRE(t.unmap_all());
+  CHECK(w.mock_of(0).bytes_mapped() == 0);
 }
 
 TEST_CASE("what a holder maps elsewhere while it is told is not touched", "[unmap]") {

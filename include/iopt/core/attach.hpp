@@ -88,7 +88,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_ty
   attachment_type* const list[] = {&to};
   for (auto c = areas_.begin(); c.valid(); c.next()) {
     area_type& a = *c.value();
-    if (a.state == area_state::in_flight && a.storage == nullptr) continue;
+    // What no domain shows is left to its maker, or to restore() where there are domains already.
+    if (a.storage == nullptr && (domain_count_ != 0 || a.filled == fill_state::not_yet ||
+                                 a.filled == fill_state::no_longer))
+      continue;
     result<void> filled{};
     {
       detail::exclusive_lock guard(a.source->mutex);

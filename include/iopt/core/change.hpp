@@ -227,6 +227,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
     moves(p).forget_stored(fresh.range);
   }
   fresh.state = area_state::present;
+  fresh.filled = fill_state::done;
   const result<void> inserted = areas_.insert(range, &fresh);
   IOPT_ASSERT(inserted.has_value());
   static_cast<void>(inserted);
@@ -360,6 +361,14 @@ void io_pagetable<Pinner, Domain, Traits>::revoke(const Exporter& exporter) noex
 {
   detail::shared_lock stable(domains_lock_);
   detail::exclusive_lock guard(areas_lock_);
+  take_away(exporter);
+}
+
+/// Requires: domains_lock_, areas_lock_. Areas in flight lose their entries too; who makes them sees
+/// the revocation, or has passed them on to restore().
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Exporter>
+void io_pagetable<Pinner, Domain, Traits>::take_away(const Exporter& exporter) noexcept {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
     area_type& a = *c.value();
     pages_type& p = *a.source;
@@ -367,7 +376,9 @@ void io_pagetable<Pinner, Domain, Traits>::revoke(const Exporter& exporter) noex
     detail::exclusive_lock inner(p.mutex);
     if (!p.revoked) ++p.generation;
     p.revoked = true;
+    if (a.filled != fill_state::done) continue;
     moves(p).unfill(a, domains());
+    a.filled = fill_state::revoked;
   }
 }
 
@@ -376,22 +387,19 @@ template <class Exporter>
 result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& exporter)
   requires device_memory_pinner<Pinner>
 {
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
   result<void> done{};
-  {
-    detail::shared_lock stable(domains_lock_);
-    detail::exclusive_lock guard(areas_lock_);
-    for (auto c = areas_.begin(); done && c.valid(); c.next()) {
-      area_type& a = *c.value();
-      pages_type& p = *a.source;
-      if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
-      detail::exclusive_lock inner(p.mutex);
-      p.revoked = false;
-      if (a.storage == nullptr && a.state != area_state::in_flight)
-        done = moves(p).fill(a, domains());
-      if (!done) done = fail({done.error().code, error_place::area, a.where.first.value});
-    }
+  for (auto c = areas_.begin(); done && c.valid(); c.next()) {
+    area_type& a = *c.value();
+    pages_type& p = *a.source;
+    if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
+    detail::exclusive_lock inner(p.mutex);
+    p.revoked = false;
+    if (a.filled == fill_state::revoked) done = moves(p).fill(a, domains());
+    if (!done) done = fail({done.error().code, error_place::area, a.where.first.value});
   }
-  if (!done) revoke(exporter);
+  if (!done) take_away(exporter);
   return done;
 }
 

@@ -105,6 +105,7 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
     left.show({left.where.first, last}, left.start_byte);
     right.storage = left.storage;
     right.state = left.state;
+    right.filled = left.filled;
     right.suspended = left.suspended;
     if (held) {
       left.source->holders.insert(left);

@@ -49,11 +49,19 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   page_transfer(pages_type& p, typename Traits::readers& readers, bool large_pages) noexcept
       : frames(p), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
 
-  /// Fills `a` into the domains, and makes it a holder if it was none.
+  /// Fills `a` into the domains, and makes it a holder if it was none. Memory that its exporter took
+  /// away is passed over, but where other domains of the table show it still.
   /// Errors: those of the pinner (with the byte of the area) and of the domains (with the number of
   /// the domain in `domains`, and the byte); not_enough_memory. On error nothing changed.
   result<void> fill(area_type& a, attachment_list domains) {
-    if (domains.empty() || pages_.revoked) return {};
+    if (pages_.revoked && a.storage == nullptr) {
+      a.filled = fill_state::revoked;
+      return {};
+    }
+    if (domains.empty()) {
+      a.filled = fill_state::done;
+      return {};
+    }
     const page_range all = a.range;
     batch_type batch(pages_.from->memory, batch_size(all));
     tally added;
@@ -84,6 +92,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       }
       pages_.holders.insert(a);
     }
+    a.filled = fill_state::done;
     return {};
   }
 

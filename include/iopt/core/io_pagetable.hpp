@@ -216,7 +216,8 @@ class io_pagetable {
   /// not_enough_memory. Nothing changed then.
   [[nodiscard]] result<void> change_owner(const owner_type& owner);
 
-  /// An exporter takes its device memory away: every domain forgets it. Areas stay.
+  /// An exporter takes its device memory away: every domain of this table forgets it. Areas stay.
+  /// Tables that show the same pages are told one by one, and so is each when it is back.
   template <class Exporter>
   void revoke(const Exporter& exporter) noexcept
     requires device_memory_pinner<Pinner>;
@@ -404,6 +405,9 @@ class io_pagetable {
                             access_rights rights, attachment_type& in);
   void show_old_again(iova_range range, const area_type& stop, std::size_t told) noexcept;
   result<void> remap_to(iova_range range, area_type& fresh);
+
+  template <class Exporter>
+  void take_away(const Exporter& exporter) noexcept;
 
   // core/dirty.hpp
   template <class Record>

@@ -24,7 +24,7 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) con
           .pin_calls = a.pin_calls,
           .filled = a.storage != nullptr,
           .suspended = a.suspended,
-          .revoked = p.revoked};
+          .revoked = p.revoked || a.filled == fill_state::revoked};
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -128,8 +128,11 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
     if (p.references == 0) return "pages are counted by their areas";
     if (a.storage != nullptr && !a.is_linked()) return "a filled area is a holder";
     if (a.storage == nullptr && a.is_linked()) return "an area that is not filled is no holder";
-    if (a.state == area_state::present && !p.revoked &&
-        (a.storage != nullptr) != (domain_count_ != 0))
+    if (a.state == area_state::present &&
+        (a.filled == fill_state::not_yet || a.filled == fill_state::no_longer))
+      return "an area that is present is filled, or waits for its memory";
+    if (a.state == area_state::present &&
+        (a.storage != nullptr) != (a.filled == fill_state::done && domain_count_ != 0))
       return "areas are filled while there is a domain";
     if (a.storage != nullptr && domain_count_ != 0 && a.storage != domains_[0])
       return "the first domain is asked for frames";

@@ -235,6 +235,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain, std::u
     for (area_type* undo = chain; undo != a; undo = undo->chain) {
       detail::exclusive_lock guard(undo->source->mutex);
       moves(*undo->source).unfill(*undo, domains());
+      undo->filled = fill_state::no_longer;
     }
     if (failed != nullptr) *failed = element;
     return filled;

@@ -68,6 +68,14 @@ enum class area_state : std::uint8_t {
   under_notification,  // an unmap asked the holders of pins to let go: new pins are refused
 };
 
+/// Whether the domains of an area's table show it, and who fills it where they do not.
+enum class fill_state : std::uint8_t {
+  not_yet,    // who makes the area fills it, and nobody else
+  done,       // every domain shows it; where there is none, the first to be attached will
+  revoked,    // its exporter took the memory away: restore() fills it
+  no_longer,  // the area goes: nobody fills it any more
+};
+
 /// area: an IOVA range bound to a slice of pages. Its node is by page index, and is linked in
 /// pages::holders while domains hold the area.
 ///
@@ -85,6 +93,7 @@ struct area : interval_node<page_index> {
   typename Traits::template counter<std::uint32_t> pin_calls{0};
   access_rights rights;
   area_state state = area_state::in_flight;
+  fill_state filled = fill_state::not_yet;
   bool suspended = false;  // software access waits for a new origin
 
   area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start,

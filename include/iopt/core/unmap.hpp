@@ -199,6 +199,7 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down(area_chain chain) noexcept 
     for (area_type* a = chain.first; a != nullptr; a = a->chain) {
       detail::exclusive_lock guard(a->source->mutex);
       complete = moves(*a->source).begin_unfill(*a, domains()) && complete;
+      a->filled = fill_state::no_longer;
     }
     transfer::flush(domains());
     readers_.wait();

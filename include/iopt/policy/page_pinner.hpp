@@ -88,7 +88,8 @@ concept file_pinner = page_pinner<P> && std::copyable<typename P::file> &&
 ///                               pin() would, without pinning.
 ///                               Errors: no_such_device while revoked; result_out_of_range.
 /// The exporter's owner calls io_pagetable::revoke() before the memory goes and restore() after it
-/// is back.
+/// is back, on each table that shows it. resolve() refuses, or nobody maps, from before revoke() on:
+/// what is mapped after it would be missed.
 template <class P>
 concept device_memory_pinner =
     page_pinner<P> && std::copyable<typename P::exporter> &&
