@@ -26,7 +26,8 @@ physical shown(W& w, std::size_t domain, std::uint64_t io_page) {
 }
 physical memory(W& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), W::at(n)); }
 
-/// A domain in whose map() something comes between: what another thread might do just then.
+/// A domain in which something comes between, before it maps or unmaps: what another thread might do
+/// just then.
 struct interrupted_domain : mock::domain {
   using mock::domain::domain;
   mock::domain& inner() { return *this; }
@@ -35,8 +36,12 @@ struct interrupted_domain : mock::domain {
     if (r.first == before) std::exchange(between, [] {})();
     return mock::domain::map(r, p, a);
   }
-  iova before{};
-  std::function<void()> between = [] {};
+  std::uint64_t unmap(iova_range r) noexcept {
+    if (r.first == before_unmap) std::exchange(between_unmap, [] {})();
+    return mock::domain::unmap(r);
+  }
+  iova before{}, before_unmap{};
+  std::function<void()> between = [] {}, between_unmap = [] {};
 };
 
 }  // namespace
@@ -421,6 +426,33 @@ TEST_CASE(
   }
   CHECK(points > 8);
   for (std::size_t n = 0; n < 2; ++n) CHECK(w.mock_of(n).bytes_mapped() == 4 * w.page);
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("memory that is back while a copy of it is undone is not shown in the copy") {
+  using V = world<kind<interrupted_domain>>;
+  V w;
+  auto& t = w.table();
+  interrupted_domain& d = w.attach_domain();
+  const auto bar = w.pinner.create_exporter(4 * w.page);
+  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
+  must(t.map(w.at(8), 4 * w.page, rw, w.io(24)));
+  t.revoke(bar);
+  const snapshot before = w.look();
+  d.before = w.io(38);  // the third of three areas
+  d.between = [&] { w.faults.arm(0); };
+  d.before_unmap = w.io(34);  // the second, when the first is undone
+  bool back = false;
+  d.between_unmap = [&] {
+    must(t.restore(bar));
+    back = true;
+  };
+  CHECK_FALSE(t.copy(t, w.pages_at(18, 8), rw, w.io(32)).has_value());
+  CHECK(back);
+  CHECK(w.verify() == "");
+  t.revoke(bar);
+  CHECK(difference(before, w.look()) == "");
   REQUIRE(w.close() == "");
 }
 

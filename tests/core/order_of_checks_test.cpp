@@ -186,7 +186,38 @@ TEST_CASE("large pages: a domain and an area come before an area off its page", 
   CHECK(t.large_pages());
 }
 
+// --- Filling ------------------------------------------------------------------------------------
+
+TEST_CASE("fill: what pinning and the domains answer comes before the account", "[fill]") {
+  usual w;
+  auto& t = w.table();
+  w.attach_domain();
+  w.pinner.set_limit(w.owner(), account_mode::user, 1);
+  w.pinner.set_hole(w.owner(), user_range::sized(w.at(9), page));
+  CHECK(text(t.map(w.at(6), 4 * page, rw, w.io(1))) == "EFAULT");
+  w.faults.arm(mock::fault_point::map, 0);
+  CHECK(text(t.map(w.at(0), 4 * page, rw, w.io(1))) == "ENOENT");
+  CHECK(text(t.map(w.at(0), 4 * page, rw, w.io(1))) == "ENOMEM");
+  CHECK(w.pinner.pinned_pages() == 0);
+  CHECK(w.close() == "");
+}
+
 // --- Access objects -----------------------------------------------------------------------------
+
+TEST_CASE("access: attached or not comes before areas off the page", "[access]") {
+  usual w;
+  auto& t = w.table();
+  auto& fine = w.table(1);
+  must(fine.map(w.at(0), 1, rw, iova{1}));
+  told object(w);
+  CHECK(text(object.replace(fine)) == "ENOENT");
+  CHECK(text(object.attach(fine)) == "EADDRINUSE");
+  must(object.attach(t));
+  CHECK(text(object.attach(fine)) == "EINVAL");
+  CHECK(text(object.replace(fine)) == "EADDRINUSE");
+  CHECK(object.heard.empty());
+  object.detach();
+}
 
 TEST_CASE("pin: who cannot be told comes before who is not attached", "[pin]") {
   usual w;
