@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -289,6 +290,23 @@ TEST_CASE("detaching and moving have the user let go of everything") {
 }
 
 // ---- Sharing with other tables ---------------------------------------------------------------------
+
+TEST_CASE("nothing is mapped in an access object's next table that would keep it out") {
+  world<kind<full_domain>> w;
+  auto& next = w.table(1);
+  user<world<kind<full_domain>>> u;
+  REQUIRE(u.object.attach(w.table(0)));
+  std::string answer;
+  u.then = [&](iova_range) { answer = text(next.map(w.at(0), 1, rw, iova{1})); };
+  REQUIRE(u.object.replace(next));
+  CHECK(answer == "EINVAL");
+  CHECK(next.alignment() == w.page);
+  CHECK(w.table(0).alignment() == 1);
+  u.then = nullptr;
+  u.object.detach();
+  CHECK(next.alignment() == 1);
+  REQUIRE(w.close() == "");
+}
 
 TEST_CASE("pages that a user holds in one table are shown by another without a pin") {
   // As the kernel's own test: pin where no domain is, copy to where one is.

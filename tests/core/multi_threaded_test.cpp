@@ -31,6 +31,22 @@ struct slow_traits : locked_traits {
   using readers = slow_readers;
 };
 
+/// Locks that let others in as soon as they can.
+class yielding_mutex {
+ public:
+  void lock() { mutex_.lock(); }
+  void unlock() {
+    mutex_.unlock();
+    std::this_thread::yield();
+  }
+
+ private:
+  std::mutex mutex_;
+};
+struct yielding_traits : slow_traits {
+  using mutex = yielding_mutex;
+};
+
 /// A user whose pins other threads may ask back.
 template <class W>
 class user {
@@ -277,8 +293,45 @@ TEMPLATE_TEST_CASE("memory that goes and comes back while it is copied is shown 
   });
   CHECK(wrong == 0);
   CHECK(w.mock_of(0).bytes_mapped() == 16 * w.page);
-  for (const std::uint64_t to : {32 * 2, 32 * 3})
+  for (const std::uint64_t to : {64u, 96u})
     CHECK(w.mock_of(0).translate(w.io(to + 1)) == w.pinner.frame_of(device, 3 * w.page));
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("files that change their owner while other tables take and leave them are charged once",
+          "[thread]") {
+  using W = world<kind<full_domain, yielding_traits>>;
+  W w(mock::contiguity::scattered);
+  auto& source = w.table(0);
+  auto& other = w.table(1);
+  w.attach_domain(1);
+  user<W> u;
+  must(u.object.attach(w.table(2)));
+  for (std::uint64_t n = 0; n < 4; ++n) {
+    const auto file = w.add_file(8);
+    must(source.map(source.file_memory(file, 0), 8 * w.page, rw, w.io(16 + 8 * n)));
+  }
+  must(w.table(2).copy(source, w.pages_at(16, 32), rw, w.io(16)));
+  std::atomic<unsigned> wrong = 0;
+  run_threads(w, 3, [&](unsigned me) {
+    std::mt19937_64 random(me);
+    for (unsigned n = 0; n < 600; ++n) {
+      const iova_range r = w.pages_at(16 + random() % 24, 1 + random() % 8);
+      if (me == 0) {
+        wrong += !source.change_owner(w.owner(n % 2));
+      } else if (me == 1) {
+        const auto at = other.copy(source, r, rw, w.io(100));
+        wrong += !at || !other.unmap(w.io(100), r.length(), unmap_profile::iommufd);
+      } else {
+        u.pin(r);
+        u.unpin_one();
+      }
+    }
+  });
+  CHECK(wrong == 0);
+  u.object.detach();
+  CHECK(w.pinner.pinned_pages() == 0);
+  CHECK(w.pinner.charged() == 0);
   REQUIRE(w.close() == "");
 }
 

@@ -67,17 +67,21 @@ class access_object {
     if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
     if (table_ == &next) return {};
     table_type& old = *std::exchange(table_, nullptr);
-    // `next_` can be in one list at a time: the new list is joined once the old one is left, so
-    // what can refuse is asked first.
-    if (const result<void> suits = may_join(next); !suits) {
+    // `next_` can be in one list at a time. Until the old one is left somebody stands in, so that
+    // nothing is mapped meanwhile that would keep this out.
+    access_object stand_in(+[](void*, iova_range) {}, nullptr, pins_pages_);
+    if (const result<void> joined = stand_in.join(next); !joined) {
       table_ = &old;
-      return suits;
+      return joined;
     }
     unpin_from_ = &old;
     on_unmap_(context_, iova_range::whole());
     unpin_from_ = nullptr;
     leave(old);
-    if (const result<void> joined = join(next); !joined) return joined;
+    const result<void> joined = join(next);
+    IOPT_ASSERT(joined.has_value());
+    static_cast<void>(joined);
+    stand_in.leave(next);
     table_ = &next;
     return {};
   }
@@ -177,10 +181,6 @@ class access_object {
 
   std::uint64_t alignment() const noexcept { return pins_pages_ ? Traits::page_bytes : 1; }
 
-  result<void> may_join(const table_type& t) const {
-    detail::shared_lock guard(t.areas_lock_);
-    return t.check_alignment(alignment());
-  }
   result<void> join(table_type& t) {
     detail::exclusive_lock outer(t.accesses_lock_);
     detail::exclusive_lock stable(t.domains_lock_);

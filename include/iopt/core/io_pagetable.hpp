@@ -211,7 +211,8 @@ class io_pagetable {
   /// other than it was; not_enough_memory, over the new owner's limit.
   [[nodiscard]] result<void> resume_access(iova_range range, const memory& what);
 
-  /// Moves every pages object of this table, all of files, to a new owner and charges it.
+  /// Moves every pages object of this table, all of files, to a new owner and charges it. Requires:
+  /// no other table that shows the same pages does so at the same time.
   /// Errors: device_or_resource_busy, an area in flight; invalid_argument, one is not of a file;
   /// not_enough_memory. Nothing changed then.
   [[nodiscard]] result<void> change_owner(const owner_type& owner);
@@ -316,7 +317,8 @@ class io_pagetable {
   void for_each_area(F f) const;
   /// Calls f(iova_range, user_address) for each part of an area that shows bytes of the range of
   /// the owner's memory: there may be several. Cost: O(log n + found) with Traits::reverse_index,
-  /// else O(n).
+  /// else O(n). With the index, pages that another table's resume_access() moved are looked for at
+  /// their old address, and not found.
   template <class F>
   void for_each_view(const owner_type& owner, user_range shown, F f) const;
   /// The first maximal part, of one area, whose pages access objects hold.

@@ -160,11 +160,15 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(area_type& a, iova at)
     return fail(refused);
   }
   const result<void> inserted = areas_.insert(a.where, &a);
-  if (inserted) index(a);
+  if constexpr (Traits::reverse_index) {
+    detail::exclusive_lock inner(a.source->mutex);  // another table may find it a new origin
+    if (inserted) index(a);
+  }
   return inserted;
 }
 
-/// Enters an area in the index by user address, where there is one.
+/// Enters an area in the index by user address, where there is one. Requires: the pages' mutex, or
+/// that nobody else knows them.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::index(area_type& a) noexcept {
   if constexpr (Traits::reverse_index) {
@@ -345,13 +349,13 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, io
           slice = nullptr;
         } else {
           ++p.references;
+          if (chain == nullptr) hint = {p.start + byte};
         }
       }
       if (slice == nullptr) {
         outcome = fail(errc::not_enough_memory);
         break;
       }
-      if (chain == nullptr) hint = {p.start + byte};
       *end = slice;
       end = &slice->chain;
       if (last == from.last) break;

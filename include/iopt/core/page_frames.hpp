@@ -168,7 +168,7 @@ class page_frames {
     added.reserved = added.reserved || reserved != 0;
     if (charges_while_pinning(pages_.from->is.mode)) {
       // Over the limit: what was appended is given back with what was taken before.
-      if (const result<void> charged = pages_.from->charge(fresh); !charged) return charged;
+      if (const result<void> charged = pages_.charge(fresh); !charged) return charged;
     }
     added.pinned += fresh;
     return {};
@@ -177,11 +177,11 @@ class page_frames {
   /// Charges what an operation pinned, where that is not done already.
   result<void> charge(const tally& added) {
     if (charges_while_pinning(pages_.from->is.mode)) return {};
-    return pages_.from->charge(added.pinned);
+    return pages_.charge(added.pinned);
   }
   /// Takes back what is charged of an operation that failed.
   void forgo(const tally& added) noexcept {
-    if (charges_while_pinning(pages_.from->is.mode)) pages_.from->uncharge(added.pinned);
+    if (charges_while_pinning(pages_.from->is.mode)) pages_.uncharge(added.pinned);
   }
 
   /// Stores what of the batch is not stored yet.
@@ -251,7 +251,7 @@ class page_frames {
 
   void settle(std::uint64_t gone) noexcept {
     pages_.pinned -= gone;
-    pages_.from->uncharge(gone);
+    pages_.uncharge(gone);
   }
 
   bool any_unheld(page_range part) const noexcept {

@@ -140,6 +140,7 @@ struct pin_record : interval_node<page_index> {
 /// Invariants  pinned == number of pages that a holder covers and the pinner pinned.
 ///             stored is defined only on pages that a holder covers, and on all that a pin covers.
 ///             references == number of areas whose source this is.
+///             The accounts of `from`, and of `next_from`, are charged `pinned` pages.
 /// Ownership   Counted by areas. It lives in one block with the area it was made for.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 struct pages {
@@ -173,6 +174,21 @@ struct pages {
         memory(o.memory),
         stored(log2_exact(Traits::page_bytes), o.memory) {
     static_cast<void>(stored.add_holder());  // the first area; the first holder needs no memory
+  }
+
+  /// Counts pages that are pinned now against the account; while an operation changes the origin,
+  /// against both accounts.
+  result<void> charge(std::uint64_t more) {
+    result<void> done = from->charge(more);
+    if (done && next_from != nullptr) {
+      done = next_from->charge(more);
+      if (!done) from->uncharge(more);
+    }
+    return done;
+  }
+  void uncharge(std::uint64_t fewer) noexcept {
+    from->uncharge(fewer);
+    if (next_from != nullptr) next_from->uncharge(fewer);
   }
 
   bool is_pinnable() const noexcept { return !device; }
