@@ -517,7 +517,7 @@ result<void> native_container<Pinner, Domain, Profile>::check_bisected(iova_rang
   return {};
 }
 
-/// The mappings that an unmap of the range walks: f(area_info), until it says false.
+/// The mappings that an unmap of the range walks: f(area_info).
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 template <class F>
 void native_container<Pinner, Domain, Profile>::for_each_mapping(iova_range range, F f) const {
@@ -526,7 +526,8 @@ void native_container<Pinner, Domain, Profile>::for_each_mapping(iova_range rang
     const auto there = table_->first_in({next, range.last});
     if (!there) return;
     if (is_v1() && there->where.first < range.first) return;
-    if (!f(*there) || there->where.last >= range.last) return;
+    f(*there);
+    if (there->where.last >= range.last) return;
     next = there->where.last + 1;
   }
 }
@@ -555,16 +556,12 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::invalidate_addr
     iova_range range) {
   std::uint64_t bytes = 0;
   std::optional<iova_range> touched;
-  result<void> done{};
   for_each_mapping(range, [&](const area_info& a) {
-    if (a.suspended) done = fail({errc::invalid_argument, error_place::area, a.where.first.value});
     touched = {touched ? touched->first : a.where.first, a.where.last};
     bytes += a.where.length_minus_one() + 1;
-    return done.has_value();
   });
-  if (!done) return fail(done.error());
   if (!touched) return 0;
-  if (done = table_->suspend_access(*touched); !done) return fail(done.error());
+  if (const result<void> done = table_->suspend_access(*touched); !done) return fail(done.error());
   may_be_invalid_ = true;
   return bytes;
 }
