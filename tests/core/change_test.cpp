@@ -173,6 +173,45 @@ TEST_CASE("without large pages a remap writes page by page, so that its pages ca
   REQUIRE(w.close() == "");
 }
 
+TEST_CASE("a remap that fails tells the byte of the request") {
+  W w;
+  auto& t = w.table();
+  w.attach_domain(), w.attach_domain();
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(8), 8 * w.page, rw, w.io(20)));
+  w.pinner.set_hole(w.owner(), user_range::sized(w.at(47), w.page));
+  const result<void> pinning = t.remap(w.pages_at(17, 10), t.user_memory(w.at(40)), rw);
+  REQUIRE(text(pinning) == "EFAULT");
+  CHECK(pinning.error().place == error_place::request_byte);
+  CHECK(pinning.error().at == 7 * w.page);
+  // The second area, of which the second domain is told last.
+  w.faults.arm(mock::fault_point::replace, 3);
+  const result<void> told = t.remap(w.pages_at(17, 10), t.user_memory(w.at(60)), rw);
+  REQUIRE_FALSE(told);
+  CHECK(told.error().place == error_place::domain);
+  CHECK(told.error().at == 3 * w.page);
+  CHECK(told.error().domain == 1);
+  for (std::size_t d = 0; d < 2; ++d) {
+    CHECK(shown(w, d, 17) == memory(w, 1));
+    CHECK(shown(w, d, 26) == memory(w, 14));
+  }
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("a remap within one entry's range may take several calls") {
+  W w(mock::contiguity::contiguous);
+  w.watched_pages = 0;
+  auto& t = w.table();
+  w.attach_domain();
+  const mock::file scattered = w.pinner.create_file(200 * w.page);
+  w.pinner.set_contiguity(scattered, w.page);
+  must(t.map(w.at(0), 300 * w.page, rw, w.io(512)));
+  REQUIRE(t.remap(w.pages_at(520, 200), t.file_memory(scattered, 0), rw));
+  for (std::uint64_t n = 0; n < 200; ++n)
+    if (shown(w, 0, 520 + n) != w.pinner.frame_of(scattered, n * w.page)) FAIL("page " << n);
+  REQUIRE(w.close() == "");
+}
+
 TEST_CASE("a remap is refused in this order") {
   W w;
   auto& t = w.table();

@@ -498,6 +498,17 @@ class domain_suite {
     unmap(d, pages(d, r, 0, 4));
     unmap(d, pages(d, r, 5, 1));
     flush(d);
+
+    // What the range cuts through is split.
+    map(d, r, p);
+    const run inside[] = {{p + 8 * size, size}, {p + 12 * size, size}};
+    REQUIRE(d.replace(pages(d, r, 2, 2).first, inside, iopt::access_rights::read).has_value());
+    const std::uint64_t after[] = {0, 1, 8, 12, 4, 5};
+    for (std::uint64_t n = 0; n < 6; ++n) shows(d, pages(d, r, n, 1).first, p + after[n] * size);
+    unmap(d, pages(d, r, 2, 2));
+    unmap(d, pages(d, r, 0, 2));
+    unmap(d, pages(d, r, 4, 2));
+    flush(d);
   }
 
   void reserved() {

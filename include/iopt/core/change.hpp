@@ -177,6 +177,9 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   result<void> done = areas_.reserve(plan.count + 1);
   if (done && domain_count_ != 0) {
     done = moves(p).store(fresh.range);
+    if (!done && done.error().place == error_place::request_byte)
+      done = fail({done.error().code, error_place::request_byte,
+                   fresh.shown({{done.error().at}, fresh.range.last}).first - range.first});
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
       area_type& a = *c.value();
@@ -190,7 +193,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
       const iova_range part = *a.where.intersection(range);
       for (std::size_t n = 0; done && n < domain_count_; ++n) {
         done = show_instead(part, p, fresh.byte_of(part.first), fresh.rights, *domains_[n]);
-        if (!done) show_old_again(range, a, n);
+        if (done) continue;
+        done = fail({done.error().code, error_place::domain,
+                     part.first - range.first + done.error().at, static_cast<std::uint32_t>(n)});
+        show_old_again(range, a, n);
       }
     }
   }

@@ -150,11 +150,7 @@ class domain : public strictness {
       violated("split: not aligned to the smallest page size", r.first.value, r.last.value);
       return fail(errc::invalid_argument);
     }
-    using outcome = page_table::outcome;
-    if (r.first.value != 0 && table_.split_at(r.first) != outcome::done)
-      return fail(errc::not_enough_memory);
-    if (r.last.value != top && table_.split_at(r.last + 1) != outcome::done)
-      return fail(errc::not_enough_memory);
+    if (!split_ends(r)) return fail(errc::not_enough_memory);
     return {};
   }
 
@@ -182,7 +178,10 @@ class domain : public strictness {
     calls_.runs += runs.size();
     if (fails(fault_point::replace)) return fail(options_.faults->error_of(fault_point::replace));
     const std::optional<iova_range> all = may_write(at, runs);
-    if (!all || !is_union(*all, "replace")) return fail(errc::invalid_argument);
+    if (!all) return fail(errc::invalid_argument);
+    // Entries that the range cuts through are split.
+    if (!split_ends(*all)) return fail(errc::not_enough_memory);
+    if (!is_union(*all, "replace")) return fail(errc::invalid_argument);
     std::size_t nodes = 0;
     std::uint64_t offset = 0;
     for (const run& r : runs) {
@@ -372,6 +371,13 @@ class domain : public strictness {
       offset += r.length_bytes;
     }
     return {};
+  }
+
+  // False: no memory.
+  bool split_ends(iova_range r) noexcept {
+    using outcome = page_table::outcome;
+    return (r.first.value == 0 || table_.split_at(r.first) == outcome::done) &&
+           (r.last.value == top || table_.split_at(r.last + 1) == outcome::done);
   }
 
   // Whether r is a union of ranges that were mapped, as far as its two ends tell; holes are met on
