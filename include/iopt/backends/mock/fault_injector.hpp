@@ -40,14 +40,16 @@ enum class fault_point : std::uint8_t {
   replace,             // domain
   read_dirty,          // domain
   set_dirty_tracking,  // domain
+  create_table,        // tce_platform
+  set_window,          // tce_group
 };
-inline constexpr std::size_t fault_points = 13;
+inline constexpr std::size_t fault_points = 15;
 
 constexpr std::string_view name(fault_point point) noexcept {
   constexpr std::array<std::string_view, fault_points> names{
-      "allocation", "pin",        "pin_file",          "resolve", "charge",
-      "copy",       "map",        "map_runs",          "split",   "protect",
-      "replace",    "read_dirty", "set_dirty_tracking"};
+      "allocation", "pin",        "pin_file",           "resolve",      "charge",
+      "copy",       "map",        "map_runs",           "split",        "protect",
+      "replace",    "read_dirty", "set_dirty_tracking", "create_table", "set_window"};
   return names[static_cast<std::size_t>(point)];
 }
 
