@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "iopt/core/multi_threaded.hpp"
@@ -269,6 +270,36 @@ TEST_CASE("the same with locks, and with CPU pages of 64 KiB") {
   };
   use(threads{});
   use(spapr_traits_64k{});
+}
+
+TEST_CASE("containers of a process on two threads share a region", "[threads]") {
+  spapr_machine<threads> m;
+  mock::tce_group groups[2] = {mock::tce_group(m.platform), mock::tce_group(m.platform)};
+  std::unique_ptr<spapr_machine<threads>::container_type> c[2];
+  for (int n = 0; n < 2; ++n) {
+    c[n] = m.container(groups[n], v2);
+    REQUIRE(enroll(*c[n], arena + mebibyte, 4 * k) == "0");
+    REQUIRE(unmap(*c[n], 0, 0) == "0");  // the default window
+  }
+  int failures[2] = {};
+  const auto work = [&](int n) {
+    for (int step = 0; step < 200; ++step) {
+      failures[n] += enroll(*c[n], arena, 64 * k) != "0";
+      failures[n] += map(*c[n], arena, 0, 64 * k) != "0";
+      failures[n] += map(*c[n], arena + 32 * k, 4 * k, 16 * k) != "0";
+      failures[n] += withdraw(*c[n], arena, 64 * k) != "0";
+      failures[n] += unmap(*c[n], 0, 64 * k) != "0";
+    }
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  CHECK(failures[0] == 0);
+  CHECK(failures[1] == 0);
+  CHECK(m.registry.verify() == "");
+  CHECK(m.pinner.pinned_pages() == 1);
+  for (int n = 0; n < 2; ++n) REQUIRE(c[n]->leave(groups[n]));
+  CHECK(m.is_idle());
 }
 
 TEST_CASE("typed calls answer as the ioctls do") {

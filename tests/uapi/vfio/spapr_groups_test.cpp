@@ -77,6 +77,7 @@ TEST_CASE("the last group takes the driver with it, and everything else") {
   CHECK(create(*c, 16, g) == hex(std::uint64_t{1} << 59));
   CHECK(m.platform.tables().size() == 2);
   REQUIRE(c->leave(group));
+  REQUIRE(c->verify() == "");
   CHECK(m.is_idle());
   CHECK(said(c->leave(group)) == "EINVAL");
   CHECK(ask(*c, abi::iommu_get_info) == "EINVAL");
@@ -133,7 +134,9 @@ TEST_CASE("attaching is refused in this order") {
   REQUIRE(c1->join(first));
   REQUIRE(c1->join(foreign));
   CHECK(ask(*c1, abi::set_iommu, v1) == "EBUSY");
+  REQUIRE(c1->verify() == "");
   CHECK(ask(*c1, abi::set_iommu, v2) == "EPERM");
+  REQUIRE(c1->verify() == "");
   CHECK(ask(*c1, abi::iommu_get_info) == "EINVAL");
   REQUIRE(c1->leave(foreign));
   CHECK(ask(*c1, abi::set_iommu, v2) == "0");

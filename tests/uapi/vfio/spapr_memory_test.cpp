@@ -46,6 +46,7 @@ TEST_CASE("a region is pinned and charged once, however many register it") {
   m.registry.remove(*s, *r);
   CHECK(m.charged() == 16);
   m.registry.remove(*s, *r);
+  REQUIRE(m.registry.verify() == "");
   CHECK(m.pinner.is_idle());
   m.registry.unbind(*s);
   m.registry.unbind(*s);
@@ -66,6 +67,7 @@ TEST_CASE("a new region is refused in this order, and all is undone") {
   CHECK(refused(arena, 68 * k) == "ENOMEM");           // over the limit, before it overlaps
   CHECK(refused(arena + 32 * k, 64 * k) == "EFAULT");  // a hole, before it overlaps
   CHECK(refused(arena + 32 * k, 48 * k) == "EINVAL");  // it overlaps, after it was pinned
+  REQUIRE(m.registry.verify() == "");
   CHECK(m.pinner.calls().pages_pinned > 16);
   CHECK(m.pinner.pinned_pages() == 16);
   CHECK(m.charged() == 16);

@@ -219,6 +219,57 @@ TEST_CASE("the table may end at 2^64 - 1") {
   CHECK(m.pinner.is_idle());
 }
 
+TEST_CASE("the least table will do: it takes one run at a time") {
+  using least =
+      mock::restricted_domain<mock::domain, mock::ability::split | mock::ability::replace |
+                                                mock::ability::read_back>;
+  static_assert(tce_table<least> && !run_mapping_domain<least> && !flushing_domain<least>);
+  spapr_machine<> m;
+  m.pinner.set_contiguity(m.me, 4 * k);
+  least table{{.page_sizes = {4 * k}, .aperture = {{0}, {mebibyte - 1}}}};
+  m.pinner.watch(table.inner());
+  vfio::spapr_window<mock::huge_page_pinner, least, spapr_traits> w(m.registry, nullptr, table,
+                                                                    m.source);
+  REQUIRE(w.open());
+  REQUIRE(w.put(m.me, w.range(), {arena}, rw));
+  REQUIRE(w.put(m.me, {{64 * k}, {512 * k - 1}}, {arena}, rw));
+  CHECK(table.translate({64 * k}) == m.frame(arena));
+  REQUIRE(w.clear({{8 * k}, {128 * k - 1}}));
+  CHECK(m.pinner.pinned_pages() == 256 - 30);
+  w.clear_all();
+  CHECK(m.pinner.is_idle());
+}
+
+TEST_CASE("what a table that comes back short may still show is never given back") {
+  for (const bool v2 : {false, true}) {
+    auto machine = std::make_unique<spapr_machine<>>();
+    spapr_machine<>& m = *machine;
+    mock::domain table{{.page_sizes = {4 * k}, .aperture = {{0}, {mebibyte - 1}}}};
+    auto* const s = *m.registry.bind(m.me);
+    auto* const r = *m.registry.add(*s, {arena}, 64 * k, account_mode::type1);
+    {
+      vfio::spapr_window<mock::huge_page_pinner, mock::domain, spapr_traits> w(
+          m.registry, v2 ? s : nullptr, table, m.source);
+      REQUIRE(w.open());
+      REQUIRE(w.put(m.me, {{0}, {64 * k - 1}}, {arena}, rw));
+      table.short_unmap_after(0);
+      CHECK(w.clear({{0}, {64 * k - 1}}).error() == errc::io_error);
+      CHECK(w.put(m.me, {{mebibyte / 2}, {mebibyte / 2 + 4 * k - 1}}, {arena}, rw).error() ==
+            errc::io_error);
+    }
+    m.registry.remove(*s, *r);
+    m.registry.unbind(*s);
+    CHECK(m.pinner.pinned_pages() == 16);
+    if (v2) {
+      // Another container of the process finds it.
+      auto* const again = *m.registry.bind(m.me);
+      CHECK(m.registry.region_count(*again) == 1);
+      CHECK(m.registry.find(*again, {arena}, 64 * k) != nullptr);
+      m.registry.unbind(*again);
+    }
+  }
+}
+
 // --- Model ----------------------------------------------------------------------------------------
 
 namespace {

@@ -10,9 +10,11 @@
 // uses registered memory, each region of which is an io_pagetable too (spapr_memory.hpp), pinned and
 // charged by REGISTER_MEMORY.
 //
-// [inferred] from the driver's source, asked of no hardware: a region of no bytes is ENOMEM;
-// UNREGISTER_MEMORY of a region that entries still use answers 0; window checks that fail answer +1
-// and not EINVAL, because two error codes are or-ed to one truth value.
+// Nothing here was compared with hardware: it follows the driver's source. What is only [inferred]
+// from it, and looks like a defect: a region of no bytes is ENOMEM; UNREGISTER_MEMORY of a region that
+// entries still use answers 0; window checks that fail answer +1 and not EINVAL, because two error
+// codes are or-ed to one truth value. In v2 an entry larger than the page behind it is EINVAL: the
+// driver's EPERM, which comes after, is never reached.
 //
 // Otherwise than the driver:
 //   - A MAP_DMA past the end of its window is EINVAL, with nothing changed: there it is up to the

@@ -147,7 +147,19 @@ class spapr_memory {
       : pinner_{pinner}, memory_(source) {}
   spapr_memory(const spapr_memory&) = delete;
   spapr_memory& operator=(const spapr_memory&) = delete;
-  ~spapr_memory() { IOPT_ASSERT(spaces_ == nullptr); }
+  /// Requires: no container is bound. What a table that came back short may still show stays pinned
+  /// until now, when the tables are gone.
+  ~spapr_memory() {
+    while (space* const s = spaces_) {
+      IOPT_ASSERT(s->containers == 0);
+      while (region* const r = s->regions.first()) {
+        r->uses = 0;
+        drop_unused(*s, *r);
+      }
+      spaces_ = s->next;
+      destroy(s);
+    }
+  }
 
   Pinner& pinner() noexcept { return pinner_.inner; }
 
@@ -163,16 +175,15 @@ class spapr_memory {
     if (place == nullptr) return fail(errc::not_enough_memory);
     return spaces_ = new (place) space{.owner = owner, .next = spaces_};
   }
-  /// Requires: the container has no registration left, and no entry.
+  /// Requires: the container has no registration left. What entries use stays: they are of a table
+  /// that came back short.
   void unbind(space& s) noexcept {
     guard held(lock_);
-    if (--s.containers != 0) return;
-    IOPT_ASSERT(s.regions.empty());
+    if (--s.containers != 0 || !s.regions.empty()) return;
     space** link = &spaces_;
     while (*link != &s) link = &(*link)->next;
     *link = s.next;
-    s.~space();
-    memory_.deallocate(&s, sizeof(space), alignof(space));
+    destroy(&s);
   }
 
   /// The region that is exactly this range, or nullptr. A length of 0 is no region's.
@@ -208,7 +219,7 @@ class spapr_memory {
         s.regions.insert(*fresh);
         return fresh;
       }
-      release(fresh);
+      destroy(fresh);
     }
     pinner().uncharge(s.owner, mode, count);
     return fail(done.error());
@@ -345,12 +356,13 @@ class spapr_memory {
     s.regions.erase(r);
     const std::uint64_t count = (r.range.length_minus_one() + 1) / page_bytes;
     const account_mode mode = r.mode;
-    release(&r);
+    destroy(&r);
     pinner().uncharge(s.owner, mode, count);
   }
-  void release(region* r) noexcept {
-    r->~region();
-    memory_.deallocate(r, sizeof(region), alignof(region));
+  template <class T>
+  void destroy(T* object) noexcept {
+    object->~T();
+    memory_.deallocate(object, sizeof(T), alignof(T));
   }
 
   uncounted pinner_;
