@@ -537,9 +537,13 @@ class oracle {
     in_range(t, r, [&](oracle_area& each) { a = a == nullptr ? &each : a; });
     if (a == nullptr) return errc::no_such_file_or_directory;
     if (a->where != r || !a->suspended || m.from % page != a->start % page || m.from < a->start ||
-        a->pages->kind == origin_kind::device || m.kind == origin_kind::device)
+        (a->pages->kind == origin_kind::device) != (m.kind == origin_kind::device))
       return errc::invalid_argument;
     oracle_pages& p = *a->pages;
+    // Device memory has no owner who could move it.
+    if (p.kind == origin_kind::device && (p.source != m.source || p.owner != m.owner ||
+                                          p.mode != m.mode || p.start != m.from - a->start))
+      return errc::invalid_argument;
     if (p.owner != m.owner || p.mode != m.mode) {
       if (const auto limit = limits.find(m.owner.id);
           limit != limits.end() && m.mode == account_mode::user && !p.frames.empty() &&
