@@ -42,7 +42,8 @@ namespace iopt::vfio {
 ///             error (an unmap that copies dirty bits).
 /// Cost        As io_pagetable. With pages tracked, a mapping takes a bit a page more.
 /// Threads     One lock over it all, as in the kernel; dropped while memory users are told of an
-///             unmap. Without locks where the traits have none.
+///             unmap, who may then map, pin, unpin, read and write, and nothing else. Without locks
+///             where the traits have none.
 /// Source      Linux 6.12 vfio_iommu_type1.c and container.c, as facts.
 /// Tested by   tests/uapi/vfio/
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile = type1_profile>
@@ -299,7 +300,7 @@ class native_container {
   result<uapi::answer> dirty_ioctl(user_address argument);
 
   // native_pins.hpp
-  static void on_unmap(void* self, iova_range gone);
+  result<void> let_go(iova_range range, bool all);
   void drop_pins() noexcept;
   template <access_rights Want, class Bytes>
   result<void> dma_copy(iova at, Bytes bytes);
@@ -323,6 +324,8 @@ class native_container {
   [[no_unique_address]] copy_type copy_;
   [[no_unique_address]] caller_type caller_;
   [[no_unique_address]] memory_source_type memory_;
+  typename traits::mutex users_lock_{};  // before lock_; held while users are told
+  memory_user_list<> users_;
   mutable typename traits::mutex lock_{};  // over all that follows
 
   member* groups_ = nullptr;
@@ -331,7 +334,7 @@ class native_container {
   std::uint64_t version_ = 0;  // of the driver: what VFIO_SET_IOMMU chose
   std::optional<table_type> table_;
   std::optional<access_type> pins_;  // through which memory users pin
-  memory_user_list<> users_;
+  std::size_t user_count_ = 0;
   interval_tree<dirty_log> logs_;  // by IOVA: one for each mapping, while tracking
   bool tracking_ = false;
   bool in_hardware_ = false;          // every domain records what is written
@@ -570,6 +573,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::invalidate_addr
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<std::uint64_t> native_container<Pinner, Domain, Profile>::remove(iova_range range,
                                                                         bool all) {
+  if (const result<void> ok = let_go(range, all); !ok) return fail(ok.error());
   log_cuts cuts{};
   if (Profile::punches_holes && !all) {
     // A hole in the middle of a mapping makes two of it.

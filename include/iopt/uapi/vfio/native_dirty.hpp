@@ -218,6 +218,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::unmap_dma_with_
     if (const result<void> ok = check_bisected(*range); !ok) return fail(ok.error());
     if (is_blind_to(*range)) return 0;
   }
+  if (const result<void> ok = let_go(*range, false); !ok) return fail(ok.error());
   // One mapping after the other, as type1 does it: what a bad bitmap stops short stays.
   std::uint64_t bytes = 0;
   for (dirty_log* log = logs_.first_overlap(*range); log != nullptr;) {
@@ -255,17 +256,20 @@ result<uapi::answer> native_container<Pinner, Domain, Profile>::dirty_ioctl(user
   }
   const result<abi::dirty_bitmap> request = uapi::read_argument<abi::dirty_bitmap>(copy_, argument);
   if (!request) return fail(request.error());
-  result<void> done = fail(errc::invalid_argument);  // unknown flags, several, or none
-  if (request->flags == abi::dirty_start || request->flags == abi::dirty_stop) {
-    done = track_dirty_pages(request->flags == abi::dirty_start);
-  } else if (request->flags == abi::dirty_get_bitmap &&
-             request->argsz >= sizeof(abi::dirty_bitmap) + sizeof(abi::dirty_bitmap_get)) {
-    const result<abi::dirty_bitmap_get> get = uapi::read_bytes<abi::dirty_bitmap_get>(
-        copy_, uapi::behind(argument, sizeof(abi::dirty_bitmap)));
-    done = get ? read_dirty_pages({get->iova}, get->size, get->bits) : fail(get.error());
-  }
-  if (!done) return fail(done.error());
-  return 0;
+  const auto answer = [](const result<void>& done) -> result<uapi::answer> {
+    if (!done) return fail(done.error());
+    return 0;
+  };
+  if (request->flags == abi::dirty_start) return answer(track_dirty_pages(true));
+  if (request->flags == abi::dirty_stop) return answer(track_dirty_pages(false));
+  // Unknown flags, several, or none; and a request that is too short.
+  if (request->flags != abi::dirty_get_bitmap ||
+      request->argsz < sizeof(abi::dirty_bitmap) + sizeof(abi::dirty_bitmap_get))
+    return fail(errc::invalid_argument);
+  const result<abi::dirty_bitmap_get> get = uapi::read_bytes<abi::dirty_bitmap_get>(
+      copy_, uapi::behind(argument, sizeof(abi::dirty_bitmap)));
+  if (!get) return fail(get.error());
+  return answer(read_dirty_pages({get->iova}, get->size, get->bits));
 }
 
 }  // namespace iopt::vfio

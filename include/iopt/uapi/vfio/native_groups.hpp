@@ -100,7 +100,7 @@ result<void> native_container<Pinner, Domain, Profile>::set_iommu(std::uint64_t 
   if (!allowed(driver::type1) || (type != abi::type1_iommu && type != abi::type1v2_iommu && !nests))
     return fail(errc::no_such_device);
   table_.emplace(pinner_, memory_);
-  pins_.emplace(&native_container::on_unmap, this);
+  pins_.emplace([](void*, iova_range) {});  // users let go before the table hears of an unmap
   version_ = type;
   driver_ = driver::type1;
   result<void> done = pins_->attach(*table_);
@@ -115,8 +115,7 @@ result<void> native_container<Pinner, Domain, Profile>::set_iommu(std::uint64_t 
 /// Forgets the driver, and whatever is mapped.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::release_driver() noexcept {
-  const bool has_table = std::exchange(driver_, driver::none) == driver::type1;
-  if (has_table) {
+  if (std::exchange(driver_, driver::none) == driver::type1) {
     drop_pins();
     drop_logs();
     pins_->detach();

@@ -7,28 +7,52 @@
 
 namespace iopt::vfio {
 
-/// The table's word that an area goes; the lock is held by whoever unmaps, and dropped meanwhile.
+/// Has memory users let go of the mappings that an unmap of the range takes. The lock is dropped while
+/// they are told, and all is looked at anew then.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
-void native_container<Pinner, Domain, Profile>::on_unmap(void* self, iova_range gone) {
-  auto& c = *static_cast<native_container*>(self);
-  if (c.driver_ != driver::type1 || c.users_.empty()) return;  // nobody is told of the end
-  c.lock_.unlock();
-  c.users_.tell(gone);
-  c.lock_.lock();
+result<void> native_container<Pinner, Domain, Profile>::let_go(iova_range range, bool all) {
+  constexpr unsigned patience = 100;
+  std::optional<iova> asked;
+  unsigned tries = 0;
+  for (;;) {
+    if (!is_v1() && !all && !Profile::punches_holes)
+      if (const result<void> ok = check_bisected(range); !ok) return ok;
+    std::optional<iova_range> pinned;
+    for_each_mapping(range, [&](const area_info& a) {
+      // What a hole cuts out of pinned pages is refused by the table.
+      const bool whole = !Profile::punches_holes || range.contains(a.where);
+      if (!pinned && a.pin_calls != 0 && whole) pinned = a.where;
+    });
+    if (!pinned) return {};
+    if (asked != pinned->first) tries = 0;
+    asked = pinned->first;
+    if (++tries > patience)
+      return fail({errc::resource_deadlock_would_occur, error_place::area, pinned->first.value});
+    lock_.unlock();
+    {
+      guard listed(users_lock_);
+      users_.tell(*pinned);
+    }
+    lock_.lock();
+    if (const result<void> ok = needs_type1(); !ok) return ok;  // the last group left meanwhile
+  }
 }
 
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<void> native_container<Pinner, Domain, Profile>::register_user(memory_user& user) {
+  guard listed(users_lock_);
   guard held(lock_);
   if (const result<void> ok = needs_type1(); !ok) return ok;
   if (users_.contains(user)) return fail(errc::invalid_argument);
   users_.add(user);
+  ++user_count_;
   return {};
 }
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::unregister_user(memory_user& user) noexcept {
+  guard listed(users_lock_);
   guard held(lock_);
-  static_cast<void>(users_.remove(user));
+  if (users_.remove(user)) --user_count_;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
@@ -41,7 +65,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::pin_pages(
   if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
   if (is_v1()) return fail(errc::permission_denied);
   if (any_address_invalid()) return fail(errc::device_or_resource_busy);
-  if (users_.empty()) return fail(errc::invalid_argument);
+  if (user_count_ == 0) return fail(errc::invalid_argument);
   const iova base = first - first.value % page_bytes;
   result<void> done{};
   std::uint64_t pinned = 0;

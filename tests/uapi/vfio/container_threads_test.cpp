@@ -1,0 +1,125 @@
+// tests/uapi/vfio/container_threads_test.cpp - several threads use one container; also under
+// ThreadSanitizer.
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "iopt/core/multi_threaded.hpp"
+#include "tests/catch.hpp"
+#include "tests/uapi/vfio/container_world.hpp"
+
+using namespace iopt;
+using namespace iopt::test;
+namespace abi = vfio::abi;
+
+namespace {
+
+template <class Base>
+struct threaded : Base {
+  using traits = multi_threaded;
+};
+
+/// A driver that lets go of a page when it is told, from whatever thread.
+template <class Container>
+struct driver final : vfio::memory_user {
+  Container& container;
+  explicit driver(Container& c) : container(c) {}
+  void dma_unmap(iova_range gone) noexcept override {
+    container.unpin_pages(gone.first, gone.length() / 4096);
+  }
+};
+
+template <class... F>
+void together(F... f) {
+  std::vector<std::thread> threads;
+  (threads.emplace_back(f), ...);
+  for (std::thread& t : threads) t.join();
+}
+
+}  // namespace
+
+TEST_CASE("threads map, unmap, pin, read bits and change groups of a native container at once",
+          "[threads]") {
+  using world = container_world<threaded<vfio::hole_punching_profile>>;
+  world w({}, {.contiguity_bytes = 4096});
+  w.start(abi::type1v2_iommu);
+  mock::group_options o = world::usual();
+  o.iommu = &world::second_iommu;
+  mock::group& guest = w.add(o);
+  auto& c = w.container;
+  driver user(c);
+  REQUIRE(c.register_user(user));
+  std::atomic<int> mapped = 0;
+  const auto mapper = [&](std::uint64_t base) {
+    return [&, base] {
+      std::mt19937_64 random(base);
+      for (int n = 0; n < 300; ++n) {
+        const std::uint64_t at = base + random() % 32;
+        if (random() % 2 == 0) {
+          if (c.map_dma(3, w.at(at), w.io(at), (1 + random() % 8) * 4096)) ++mapped;
+        } else {
+          static_cast<void>(c.unmap_dma(0, w.io(at), (1 + random() % 8) * 4096));
+        }
+      }
+    };
+  };
+  together(
+      mapper(0), mapper(64),
+      [&] {
+        std::array<physical, 4> frames{};
+        std::array<std::byte, 64> bytes{};
+        for (std::uint64_t n = 0; n < 300; ++n) {
+          const iova at = w.io(n * 7 % 100);
+          if (c.pin_pages(nullptr, at, 1 + n % 3, access_rights::read, frames))
+            c.unpin_pages(at, n % 2 == 0 ? 3 : 1);
+          static_cast<void>(c.dma_write(at, bytes));
+        }
+      },
+      [&] {
+        std::array<std::uint64_t, 8> words{};
+        for (int n = 0; n < 40; ++n) {
+          static_cast<void>(c.track_dirty_pages(n % 3 != 0));
+          static_cast<void>(c.read_dirty_pages(
+              w.io(0), 128 * 4096, {4096, 64, reinterpret_cast<std::uintptr_t>(words.data())}));
+          if (c.join(guest)) CHECK(c.leave(guest));
+          static_cast<void>(c.dma_avail());
+          static_cast<void>(c.verify());
+        }
+      });
+  CHECK(mapped > 0);
+  CHECK(c.verify() == "");
+  REQUIRE(c.unmap_dma(abi::unmap_all_flag, {0}, 0));
+  CHECK(w.pinner.is_idle());
+  c.unregister_user(user);
+}
+
+TEST_CASE("threads map, cut and unmap a container of an iommufd at once", "[threads]") {
+  using world = container_world<threaded<vfio::iommufd_profile>>;
+  world w({}, {.contiguity_bytes = 4096});
+  mock::group& g = w.add();
+  auto& c = w.container;
+  REQUIRE(c.join(g));
+  REQUIRE(c.set_iommu(abi::type1_iommu));
+  REQUIRE(c.open(g));
+  const auto mapper = [&](std::uint64_t base) {
+    return [&, base] {
+      std::mt19937_64 random(base);
+      for (int n = 0; n < 300; ++n) {
+        const std::uint64_t at = base + random() % 32;
+        if (random() % 2 == 0) {
+          static_cast<void>(c.map_dma(3, w.at(at), w.io(at), (1 + random() % 8) * 4096));
+        } else {
+          static_cast<void>(c.unmap_dma(0, w.io(at), (1 + random() % 8) * 4096));
+        }
+      }
+    };
+  };
+  together(mapper(0), mapper(64), mapper(16));  // the last two get in each other's way
+  CHECK(c.verify() == "");
+  CHECK(c.unmap_dma(abi::unmap_all_flag, {0}, 0).outcome);
+  CHECK(w.pinner.is_idle());
+  REQUIRE(c.close(g));
+}
