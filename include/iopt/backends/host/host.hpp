@@ -7,11 +7,22 @@
 //   host::user_memory       memory of this process on shuffled frames
 //   host::pinner            the page_pinner over both
 //
+// and, for any memory of this process, and callers that may err:
+//
+//   host::process_pinner        its frames are addresses
+//   host::checked_caller        a bad pointer is refused
+//   host::process_capabilities  what the process may do
+//
 // Layer: backends. Includes: backends/host.
 #pragma once
 
+#include "iopt/backends/host/address_counter.hpp"
+#include "iopt/backends/host/checked_caller.hpp"
 #include "iopt/backends/host/frame_counter.hpp"
 #include "iopt/backends/host/physical_memory.hpp"
 #include "iopt/backends/host/pinner.hpp"
 #include "iopt/backends/host/probe.hpp"
+#include "iopt/backends/host/process_accounts.hpp"
+#include "iopt/backends/host/process_capabilities.hpp"
+#include "iopt/backends/host/process_pinner.hpp"
 #include "iopt/backends/host/user_memory.hpp"

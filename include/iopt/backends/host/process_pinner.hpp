@@ -1,0 +1,170 @@
+// iopt/backends/host/process_pinner.hpp - a pinner for any memory of this process.
+//
+// Its frames are addresses: the frame of a page is where the page is. That serves programs whose
+// device is software in the same process, and those whose domain is a real kernel's container,
+// which takes addresses; it would hide every confusion of the two from a test of translation, for
+// which backends/host/pinner.hpp is there. Nothing holds the memory: what the process unmaps while
+// it is pinned is gone, where a kernel would keep the page.
+//
+// Layer: backends. Includes: base, policy, backends/host, the standard library, Linux.
+#pragma once
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "iopt/backends/host/address_counter.hpp"
+#include "iopt/backends/host/physical_memory.hpp"
+#include "iopt/backends/host/probe.hpp"
+#include "iopt/backends/host/process_accounts.hpp"
+#include "iopt/base/access.hpp"
+#include "iopt/base/address.hpp"
+#include "iopt/base/assert.hpp"
+#include "iopt/base/error.hpp"
+#include "iopt/base/page_sizes.hpp"
+#include "iopt/base/range.hpp"
+#include "iopt/base/run.hpp"
+#include "iopt/policy/account.hpp"
+#include "iopt/policy/page_pinner.hpp"
+
+namespace iopt::host {
+
+/// process_pinner: pins memory of the calling process, wherever it comes from.
+///
+/// Model       pins(p) for every page p of the address space, and process_accounts. Every page is
+///             probed before it is pinned: with write where the rights have it, else for reading. A
+///             fork has a copy of it all, in which what its parent mapped can be given back but not
+///             pinned again.
+/// Invariants  Those of address_counter. Where Limit is, charges are at most what it said when they
+///             were made: Limit()(mode) is a number of pages.
+/// Errors      pin(): bad_address where the first page may not be touched so, or the owner is another
+///             process; not_enough_memory where the system has none. Device memory (VM_PFNMAP) is
+///             none that can be touched here. charge(): not_enough_memory over the limit;
+///             invalid_argument for another process.
+/// Cost        pin(): one system call for at most longest_probe_bytes, which costs the kernel
+///             O(pages), O(log pages) calls where a page fails, and the counting. One run a call.
+/// Threads     Calls from several threads at once work; they probe side by side.
+/// Tested by   tests/backends/host/process_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
+template <class Limit = memlock_limit>
+class process_pinner {
+ public:
+  /// What a call probes at most: memory that is refused for a limit was given pages for nothing.
+  static constexpr std::uint64_t longest_probe_bytes = 64 * mebibyte;
+
+  /// A process.
+  struct owner {
+    pid_t process = 0;
+    friend bool operator==(owner, owner) noexcept = default;
+  };
+
+  explicit process_pinner(Limit limit = {}) noexcept : limit_(std::move(limit)) {}
+  process_pinner(const process_pinner&) = delete;
+  process_pinner& operator=(const process_pinner&) = delete;
+
+  /// This process.
+  owner current() const noexcept { return {::getpid()}; }
+  /// Whether that process lives.
+  bool reachable(const owner& who) const noexcept {
+    return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
+  }
+
+  result<void> pin(const owner& who, user_range where, access_rights rights,
+                   run_list& out) noexcept {
+    IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
+    if (who != current()) return fail(errc::bad_address);
+    if (where.length_minus_one() >= longest_probe_bytes)
+      where = user_range::sized(where.first, longest_probe_bytes);
+    const result<std::uint64_t> good = touchable_bytes(where, rights);
+    if (!good) return std::unexpected(good.error());
+    where = user_range::sized(where.first, *good);
+    {
+      const std::lock_guard guard(lock_);
+      if (const result<void> counted = counter_.add(where); !counted) return counted;
+    }
+    const bool appended = out.append(run({where.first.value}, *good));
+    IOPT_ASSERT(appended);
+    static_cast<void>(appended);
+    return {};
+  }
+  void unpin(run r, bool /*dirty*/) noexcept {
+    const std::lock_guard guard(lock_);
+    counter_.subtract(user_range::sized({r.first.value}, r.length_bytes));
+  }
+
+  /// Copies as a load or store of the process would, but for the signal.
+  result<void> read(const owner& who, user_address at, std::span<std::byte> to) noexcept {
+    if (who != current()) return fail(errc::bad_address);
+    return copy_from(at, to);
+  }
+  result<void> write(const owner& who, user_address at, std::span<const std::byte> from) noexcept {
+    if (who != current()) return fail(errc::bad_address);
+    return copy_to(at, from);
+  }
+
+  result<void> charge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
+    if (who != current()) return fail(errc::invalid_argument);
+    const std::lock_guard guard(lock_);
+    return accounts_.charge(who.process, mode, pages, limit_(mode));
+  }
+  void uncharge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
+    const std::lock_guard guard(lock_);
+    const bool there = accounts_.uncharge(who.process, mode, pages);
+    IOPT_ASSERT(there);
+    static_cast<void>(there);
+  }
+
+  /// pins(p) of the page that holds this byte.
+  std::uint64_t pins(user_address byte) const noexcept {
+    const std::lock_guard guard(lock_);
+    return counter_.count(byte);
+  }
+  /// The sum of pins(p): a page pinned twice counts twice.
+  std::uint64_t pinned_pages() const noexcept {
+    const std::lock_guard guard(lock_);
+    return counter_.total();
+  }
+  /// Pages charged by a process: in a mode, and as the kernel's two counters have it.
+  std::uint64_t charged(const owner& who, account_mode mode) const noexcept {
+    const std::lock_guard guard(lock_);
+    return accounts_.charged(who.process, mode);
+  }
+  std::uint64_t locked_vm(const owner& who) const noexcept {
+    const std::lock_guard guard(lock_);
+    return accounts_.locked_vm(who.process);
+  }
+  std::uint64_t pinned_vm(const owner& who) const noexcept {
+    const std::lock_guard guard(lock_);
+    return accounts_.pinned_vm(who.process);
+  }
+  /// What is charged in all modes, by all processes known here.
+  std::uint64_t charged() const noexcept {
+    const std::lock_guard guard(lock_);
+    return accounts_.total();
+  }
+
+  /// The first invariant that does not hold, or nothing.
+  std::string_view verify() const noexcept {
+    const std::lock_guard guard(lock_);
+    return counter_.verify();
+  }
+
+ private:
+  [[no_unique_address]] Limit limit_;
+  mutable std::mutex lock_;  // over what follows
+  address_counter counter_;
+  process_accounts accounts_;
+};
+
+static_assert(page_pinner<process_pinner<>> && copying_pinner<process_pinner<>> &&
+              !frame_copying_pinner<process_pinner<>> && !file_pinner<process_pinner<>>);
+
+}  // namespace iopt::host
