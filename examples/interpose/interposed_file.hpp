@@ -1,0 +1,35 @@
+// examples/interpose/interposed_file.hpp - what a descriptor is that this library answers for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "iopt/uapi/argument.hpp"
+
+namespace interpose {
+
+enum class file_kind : std::uint8_t { vfio_container, vfio_group };
+
+/// interposed_file: one opening of a device. A new device is a class of this kind and a line in
+/// devices.cpp.
+///
+/// Threads   ioctl() is called from several threads at once; close() once, when no descriptor is
+///           left, while calls that began before may be under way.
+class interposed_file {
+ public:
+  virtual ~interposed_file() = default;
+  virtual file_kind kind() const noexcept = 0;
+  /// What the ioctl returns, or an errno, negative. `argument` is as the program passed it.
+  virtual iopt::uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) = 0;
+  /// The last descriptor is closed.
+  virtual void close() noexcept {}
+
+ protected:
+  interposed_file() = default;
+  interposed_file(const interposed_file&) = default;
+  interposed_file& operator=(const interposed_file&) = default;
+};
+
+using file_pointer = std::shared_ptr<interposed_file>;
+
+}  // namespace interpose
