@@ -2,6 +2,7 @@
 #include "iopt/backends/host/checked_caller.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstring>
@@ -15,7 +16,7 @@ using host::checked_caller;
 
 user_address at(const void* p) { return {reinterpret_cast<std::uintptr_t>(p)}; }
 
-/// Four pages: to read and write, to read, neither, and none.
+/// Four pages: to read and write, to read, neither, and past the end of a file.
 struct four_pages {
   std::byte* data = static_cast<std::byte*>(
       ::mmap(nullptr, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -24,11 +25,14 @@ struct four_pages {
     std::memset(data, 0x5a, 4 * 4096);
     REQUIRE(::mprotect(data + 4096, 4096, PROT_READ) == 0);
     REQUIRE(::mprotect(data + 8192, 4096, PROT_NONE) == 0);
-    REQUIRE(::munmap(data + 12288, 4096) == 0);
+    const int file = ::memfd_create("nothing", MFD_CLOEXEC);
+    REQUIRE(::mmap(data + 12288, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0) !=
+            MAP_FAILED);
+    ::close(file);
   }
   four_pages(const four_pages&) = delete;
   four_pages& operator=(const four_pages&) = delete;
-  ~four_pages() { ::munmap(data, 3 * 4096); }
+  ~four_pages() { ::munmap(data, 4 * 4096); }
 };
 
 TEST_CASE("checked_caller: good memory is copied") {
@@ -59,8 +63,8 @@ TEST_CASE("checked_caller: bad memory is refused without a signal") {
     CHECK_FALSE(copy.write(at(pages.data + offset), bytes));
   }
   for (const std::uint64_t address :
-       {std::uint64_t{0}, std::uint64_t{8}, top, top - 15, std::uint64_t{1} << 63,
-        checked_caller::end - 16, checked_caller::end - 15}) {
+       {std::uint64_t{0}, std::uint64_t{8}, std::uint64_t{0x20000}, top, top - 15,
+        std::uint64_t{1} << 63, checked_caller::end - 16, checked_caller::end - 15}) {
     CAPTURE(address);
     CHECK_FALSE(copy.read({address}, bytes));
     CHECK_FALSE(copy.write({address}, bytes));

@@ -43,8 +43,12 @@ class pages {
   void protect(std::uint64_t first, std::uint64_t count, int protection) const {
     REQUIRE(::mprotect(data_ + first * 4096, count * 4096, protection) == 0);
   }
-  void unmap(std::uint64_t first, std::uint64_t count) const {
-    REQUIRE(::munmap(data_ + first * 4096, count * 4096) == 0);
+  /// Pages past the end of a file: nothing is there, and nobody else moves in.
+  void empty(std::uint64_t first, std::uint64_t count) const {
+    const int file = ::memfd_create("nothing", MFD_CLOEXEC);
+    REQUIRE(::mmap(data_ + first * 4096, count * 4096, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_FIXED, file, 0) != MAP_FAILED);
+    ::close(file);
   }
 
  private:
@@ -130,7 +134,7 @@ TEST_CASE("process_pinner: stops early, but not before the first page") {
   const pages memory(20);
   memory.protect(5, 1, PROT_NONE);
   memory.protect(12, 3, PROT_READ);
-  memory.unmap(17, 1);
+  memory.empty(17, 1);
   const auto pinned = [&](std::uint64_t first, std::uint64_t count, access_rights rights) {
     batch<2> out;
     const result<void> answer = p.pin(p.current(), memory.part(first, count), rights, out.list);
@@ -154,6 +158,8 @@ TEST_CASE("process_pinner: stops early, but not before the first page") {
   CHECK(pinned(18, 2, access_rights::read_write) == 2);
   CHECK(p.pinned_pages() == 0);
   batch<1> out;
+  CHECK(p.pin(p.current(), {{0x20000}, {0x20fff}}, access_rights::read, out.list).error() ==
+        errc::bad_address);  // so low is nothing
   CHECK(p.pin(p.current(), {{top - 4095}, {top}}, access_rights::read, out.list).error() ==
         errc::bad_address);
   CHECK(p.pin(p.current(), {{top - gibibyte + 1}, {top}}, access_rights::read, out.list).error() ==
@@ -215,7 +221,7 @@ TEST_CASE("process_pinner: a table maps memory of the program, refusing what is 
   io_pagetable<host::process_pinner<>, mock::domain> table(p);
   REQUIRE(table.attach(iommu).has_value());
   const pages memory(512);
-  memory.unmap(300, 1);
+  memory.empty(300, 1);
   const user_address at = memory.range().first;
   REQUIRE(table.map(at, 300 * 4096, access_rights::read_write, iova{0x100000}).has_value());
   CHECK(iommu.translate({0x100000 + 5 * 4096}) == physical{at.value + 5 * 4096});

@@ -13,6 +13,14 @@
 
 #include "tests/examples/interpose/program.hpp"
 
+#if defined(__has_feature)
+#define IOPT_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define IOPT_THREAD_SANITIZER 1
+#else
+#define IOPT_THREAD_SANITIZER 0
+#endif
+
 namespace {
 
 using namespace interpose_test;
@@ -389,10 +397,12 @@ void all_else() {
   FAILS(::open("/dev/vfio/00", O_RDWR), ENOENT);
   FAILS(::open("/dev/vfio/vfio2", O_RDWR), ENOENT);
   FAILS(::open("", O_RDONLY), ENOENT);
-  const char* volatile nowhere = nullptr;
-  FAILS(::open(nowhere, O_RDONLY), EFAULT);
+#if !IOPT_THREAD_SANITIZER  // which looks at the path itself
+  int (*volatile opening)(const char*, int, ...) = ::open;
+  FAILS(opening(nullptr, O_RDONLY), EFAULT);
   const pages closed(1, PROT_NONE);
-  FAILS(::open(closed.data, O_RDONLY), EFAULT);
+  FAILS(opening(closed.data, O_RDONLY), EFAULT);
+#endif
   const std::string longest(5000, 'x');
   FAILS(::open(longest.c_str(), O_RDONLY), ENAMETOOLONG);
 
