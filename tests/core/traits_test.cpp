@@ -64,10 +64,15 @@ TEST_CASE("a lock is held for a scope", "[traits]") {
   {
     iopt::detail::exclusive_lock guard(lock);
     CHECK(lock.held == 1);
+    {
+      iopt::detail::released_lock dropped(lock);
+      CHECK(lock.held == 0);
+    }
+    CHECK(lock.held == 1);
   }
   {
     iopt::detail::shared_lock guard(lock);
     CHECK(lock.held_shared == 1);
   }
-  CHECK((lock.held == 0 && lock.held_shared == 0 && lock.taken == 2));
+  CHECK((lock.held == 0 && lock.held_shared == 0 && lock.taken == 3));
 }

@@ -90,6 +90,19 @@ class exclusive_lock {
   Mutex& mutex_;
 };
 
+/// Lets go, for a scope, of a mutex that the thread holds.
+template <class Mutex>
+class released_lock {
+ public:
+  explicit released_lock(Mutex& m) : mutex_(m) { mutex_.unlock(); }
+  ~released_lock() { mutex_.lock(); }
+  released_lock(const released_lock&) = delete;
+  released_lock& operator=(const released_lock&) = delete;
+
+ private:
+  Mutex& mutex_;
+};
+
 /// Holds a shared mutex together with other readers for a scope.
 template <class Mutex>
 class shared_lock {

@@ -28,12 +28,11 @@ result<void> native_container<Pinner, Domain, Profile>::let_go(iova_range range,
     asked = pinned->first;
     if (++tries > patience)
       return fail({errc::resource_deadlock_would_occur, error_place::area, pinned->first.value});
-    lock_.unlock();
     {
+      const iopt::detail::released_lock dropped(lock_);
       guard listed(users_lock_);
       users_.tell(*pinned);
     }
-    lock_.lock();
     if (const result<void> ok = needs_type1(); !ok) return ok;  // the last group left meanwhile
   }
 }
