@@ -189,6 +189,30 @@ TEST_CASE("vfio_dma_rw copies over mappings, by their rights", "[pins]") {
   CHECK(text(c.dma_read(w.io(0), in)) == "EPERM");
 }
 
+TEST_CASE("a hole has the mappings inside it let go of, and is refused where it cuts pinned ones",
+          "[pins]") {
+  using world = container_world<vfio::hole_punching_profile>;
+  struct quiet final : vfio::memory_user {
+    world& w;
+    explicit quiet(world& of) : w(of) {}
+    void dma_unmap(iova_range gone) noexcept override {
+      w.container.unpin_pages(gone.first, gone.length() / 4096);
+    }
+  };
+  world w;
+  mock::group& g = w.start(abi::type1v2_iommu);
+  quiet user(w);
+  REQUIRE(w.container.register_user(user));
+  REQUIRE(w.map(0, 8) == "0");
+  REQUIRE(w.map(8, 4) == "0");
+  std::array<physical, 1> frame{};
+  REQUIRE(w.container.pin_pages(&g, w.io(9), 1, r, frame));
+  CHECK(w.unmap(4, 5) == "EINVAL");  // page 9 is of a mapping that would be cut
+  CHECK(w.unmap(4, 8) == "0:8");     // and here it goes whole
+  CHECK(w.pins(0, 12) == counts{1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0});
+  w.container.unregister_user(user);
+}
+
 TEST_CASE("a container that dies lets go of what drivers left pinned", "[pins]") {
   container_world<> w;
   mock::group& g = w.start(abi::type1v2_iommu);

@@ -262,7 +262,7 @@ class native_container {
   result<iova_range> unmap_range(std::uint32_t flags, iova first, std::uint64_t size_bytes) const;
   result<void> check_bisected(iova_range range) const;
   template <class F>
-  void for_each_mapping(iova_range range, F f) const;
+  void for_each_mapping(iova_range range, bool stops, F f) const;
   result<std::uint64_t> invalidate_addresses(iova_range range);
   result<std::uint64_t> remove(iova_range range, bool all);
 
@@ -520,15 +520,17 @@ result<void> native_container<Pinner, Domain, Profile>::check_bisected(iova_rang
   return {};
 }
 
-/// The mappings that an unmap of the range walks: f(area_info).
+/// The mappings that an unmap of the range walks: f(area_info). With `stops`, none where one begins
+/// before the range: the rule of type1 v1.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 template <class F>
-void native_container<Pinner, Domain, Profile>::for_each_mapping(iova_range range, F f) const {
+void native_container<Pinner, Domain, Profile>::for_each_mapping(iova_range range, bool stops,
+                                                                 F f) const {
   iova next = range.first;
   for (;;) {
     const auto there = table_->first_in({next, range.last});
     if (!there) return;
-    if (is_v1() && there->where.first < range.first) return;
+    if (stops && there->where.first < range.first) return;
     f(*there);
     if (there->where.last >= range.last) return;
     next = there->where.last + 1;
@@ -559,7 +561,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::invalidate_addr
     iova_range range) {
   std::uint64_t bytes = 0;
   std::optional<iova_range> touched;
-  for_each_mapping(range, [&](const area_info& a) {
+  for_each_mapping(range, is_v1(), [&](const area_info& a) {
     touched = {touched ? touched->first : a.where.first, a.where.last};
     bytes += a.where.length_minus_one() + 1;
   });

@@ -18,7 +18,7 @@ result<void> native_container<Pinner, Domain, Profile>::let_go(iova_range range,
     if (!is_v1() && !all && !Profile::punches_holes)
       if (const result<void> ok = check_bisected(range); !ok) return ok;
     std::optional<iova_range> pinned;
-    for_each_mapping(range, [&](const area_info& a) {
+    for_each_mapping(range, is_v1() && !Profile::punches_holes, [&](const area_info& a) {
       // What a hole cuts out of pinned pages is refused by the table.
       const bool whole = !Profile::punches_holes || range.contains(a.where);
       if (!pinned && a.pin_calls != 0 && whole) pinned = a.where;
