@@ -143,10 +143,11 @@ class access_object {
 
   /// Whether pages are pinned just so, as this range: by this object or another of the table.
   bool is_pinned(iova_range range) const {
-    if (table_ == nullptr) return false;
-    detail::shared_lock guard(table_->areas_lock_);
+    const table_type* const t = table_ != nullptr ? table_ : unpin_from_;
+    if (t == nullptr) return false;
+    detail::shared_lock guard(t->areas_lock_);
     iova next = range.first;
-    for (auto c = table_->areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
+    for (auto c = t->areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
       const area_type& a = *c.value();
       const iova last = std::min(a.where.last, range.last);
       detail::exclusive_lock inner(a.source->mutex);
