@@ -380,6 +380,41 @@ TEST_CASE("allowed ranges replace the list, or the old list stays", "[reserve]")
   CHECK(text(t.allow({&all, 1})) == "EADDRINUSE");
 }
 
+TEST_CASE("allowed ranges may come one at a time, each looked at before the next", "[reserve]") {
+  usual w;
+  auto& t = w.table();
+  must(t.reserve(w.pages_at(0, 2)));
+  const std::vector<iova_range> list{w.pages_at(4, 2), w.pages_at(5, 2), w.pages_at(0, 1)};
+  std::size_t asked = 0;
+  std::size_t count = 2;
+  errc then = errc::bad_address;
+  const auto next = [&]() -> result<std::optional<iova_range>> {
+    if (asked == list.size()) return fail(then);
+    if (asked == count) return std::nullopt;
+    return list[asked++];
+  };
+  CHECK(text(t.allow_each(next)) == "EINVAL");
+  CHECK(asked == 2);
+  asked = 0, count = 1;
+  CHECK(text(t.allow_each(next)) == "ok");
+  CHECK(text(t.map({0}, page, rw)) == "0x4000");
+  asked = 2, count = 3;
+  CHECK(text(t.allow_each(next)) == "EFAULT");    // before the ranges that are reserved
+  CHECK(text(t.map({0}, page, rw)) == "0x5000");  // by the old list
+  CHECK(text(t.map({0}, page, rw)) == "ENOSPC");
+}
+
+TEST_CASE("the domains can be looked at, one after the other", "[attach]") {
+  usual w;
+  std::vector<const void*> seen;
+  const auto look = [&](const auto& d) { seen.push_back(&d); };
+  w.table().for_each_domain(look);
+  CHECK(seen.empty());
+  w.attach_domain(), w.attach_domain();
+  w.table().for_each_domain(look);
+  CHECK(seen == std::vector<const void*>{w.domains[0].get(), w.domains[1].get()});
+}
+
 // --- Accounts ----------------------------------------------------------------------------------
 
 TEST_CASE("a charge over the limit leaves nothing pinned, mapped or charged", "[account]") {

@@ -197,7 +197,7 @@ bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
     }
     return all;
   } else {
-    return domain_count_ == 0;
+    return domain_count() == 0;
   }
 }
 
@@ -261,21 +261,41 @@ void io_pagetable<Pinner, Domain, Traits>::unreserve(const void* owner) noexcept
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::allow(std::span<const iova_range> ranges) {
+  std::size_t n = 0;
+  return allow_each([&]() -> result<std::optional<iova_range>> {
+    if (n == ranges.size()) return std::nullopt;
+    return ranges[n++];
+  });
+}
+
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Next>
+result<void> io_pagetable<Pinner, Domain, Traits>::allow_each(Next next) {
   interval_tree<reservation> fresh;
+  reservation* in_order = nullptr;
+  reservation** end = &in_order;
   result<void> done{};
-  for (std::size_t n = 0; n < ranges.size() && done; ++n) {
-    if (fresh.first_overlap(ranges[n]) != nullptr) {
+  for (std::uint64_t n = 0; done; ++n) {
+    const result<std::optional<iova_range>> range = next();
+    if (!range) {
+      done = fail(range.error());
+    } else if (!*range) {
+      break;
+    } else if (fresh.first_overlap(**range) != nullptr) {
       done = fail({errc::invalid_argument, error_place::element, n});
     } else if (reservation* r = create<reservation>()) {
-      r->range = ranges[n];
+      r->range = **range;
       fresh.insert(*r);
+      *end = r;
+      end = &r->next;
     } else {
       done = fail(errc::not_enough_memory);
     }
   }
   detail::exclusive_lock guard(areas_lock_);
-  for (std::size_t n = 0; n < ranges.size() && done; ++n)
-    if (reserved_.first_overlap(ranges[n]) != nullptr)
+  std::uint64_t n = 0;
+  for (const reservation* r = in_order; r != nullptr && done; r = r->next, ++n)
+    if (reserved_.first_overlap(r->range) != nullptr)
       done = fail({errc::address_in_use, error_place::element, n});
   if (done) std::swap(fresh, allowed_);
   while (reservation* r = fresh.first()) {

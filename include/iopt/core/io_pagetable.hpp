@@ -17,6 +17,7 @@
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "iopt/base/access.hpp"
 #include "iopt/base/error.hpp"
@@ -249,6 +250,12 @@ class io_pagetable {
     detail::shared_lock guard(domains_lock_);
     return *domains_[n]->domain;
   }
+  /// Calls f(domain) for each while none comes or goes.
+  template <class F>
+  void for_each_domain(F f) const {
+    detail::shared_lock guard(domains_lock_);
+    for (const attachment_type* d : domains()) f(std::as_const(*d->domain));
+  }
 
   /// Makes every domain coherent with the caches. False: one cannot be.
   bool enforce_cache_coherency() noexcept;
@@ -281,6 +288,10 @@ class io_pagetable {
   /// Errors: invalid_argument, they overlap; address_in_use, a reserved range is hit;
   /// not_enough_memory. On error the old list stays.
   [[nodiscard]] result<void> allow(std::span<const iova_range> ranges);
+  /// The same, with ranges that next() gives one at a time, as a result of an optional: nothing is
+  /// the end. Each is looked at before the next is asked for. Errors: also those of next().
+  template <class Next>
+  [[nodiscard]] result<void> allow_each(Next next);
 
   /// Calls f(iova_range) for each maximal range that no reservation touches, in order.
   template <class F>

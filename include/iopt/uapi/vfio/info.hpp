@@ -95,8 +95,7 @@ result<void> write_iommufd_info(Copy& copy, user_address argument, const Table* 
   if (table == nullptr) return fail(errc::no_such_device);
 
   std::uint64_t sizes = ~std::uint64_t{0};
-  for (std::size_t n = 0; n < table->domain_count(); ++n)
-    sizes &= table->domain(n).page_sizes().bitmap();
+  table->for_each_domain([&](const auto& domain) { sizes &= domain.page_sizes().bitmap(); });
   info->page_sizes = std::max(folded_page_sizes(sizes, Table::page_bytes), table->alignment());
   info->flags = abi::info_page_sizes | abi::info_capabilities;
 
