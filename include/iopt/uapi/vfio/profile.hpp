@@ -1,18 +1,15 @@
 // iopt/uapi/vfio/profile.hpp - which kernel a container is.
 //
-// What is fixed when a program is built is a profile, a class of constants and types; what an
-// administrator sets is container_options.
+// What is fixed when a program is built is a profile (uapi/profile.hpp); what an administrator sets
+// is container_options.
 //
-// Layer: uapi. Includes: core/traits.hpp, core/unmap_profile.hpp, policy.
+// Layer: uapi. Includes: uapi/profile.hpp, the standard library.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 
-#include "iopt/core/traits.hpp"
-#include "iopt/core/unmap_profile.hpp"
-#include "iopt/policy/credentials.hpp"
-#include "iopt/policy/user_copy.hpp"
+#include "iopt/uapi/profile.hpp"
 
 namespace iopt::vfio {
 
@@ -24,14 +21,8 @@ enum class personality : std::uint8_t {
 
 /// type1_profile: native VFIO of Linux 6.12, in a program of one thread that trusts itself. To
 /// change one thing, derive.
-struct type1_profile {
+struct type1_profile : uapi::default_profile {
   static constexpr personality answers_as = personality::type1;
-  static constexpr kernel_level level = kernel_level::linux_6_12;
-  /// Whether an unmap removes exactly the range it names, whatever it cuts: what type1 v1 never did.
-  static constexpr bool punches_holes = false;
-  using traits = single_threaded;
-  using copy = trusted_caller;
-  using caller = every_capability;
 };
 
 /// iommufd_profile: the same ioctls on an iommufd.
@@ -46,12 +37,9 @@ struct hole_punching_profile : type1_profile {
 
 /// container_profile: what a profile must have; see type1_profile for the meaning of each.
 template <class P>
-concept container_profile = table_traits<typename P::traits> && user_copy<typename P::copy> &&
-                            credentials<typename P::caller> && requires {
-                              { P::answers_as } -> std::convertible_to<personality>;
-                              { P::level } -> std::convertible_to<kernel_level>;
-                              { P::punches_holes } -> std::convertible_to<bool>;
-                            };
+concept container_profile = uapi::front_end_profile<P> && requires {
+  { P::answers_as } -> std::convertible_to<personality>;
+};
 static_assert(container_profile<type1_profile> && container_profile<iommufd_profile> &&
               container_profile<hole_punching_profile>);
 
