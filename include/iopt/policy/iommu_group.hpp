@@ -2,14 +2,17 @@
 //
 // A container or an iommufd does not know devices; it knows groups of them, which the IOMMU cannot
 // tell apart, and asks the group for domains. It is a class with virtual members and not a concept,
-// because one container holds groups of several kinds at once.
+// because one container holds groups of several kinds at once. An iommufd knows devices, but all
+// that it asks of one is asked of its group, so there is no policy for devices beside this.
 //
 // Layer: policy. Includes: policy/iommu_domain.hpp, the standard library.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "iopt/base/assert.hpp"
 #include "iopt/base/error.hpp"
 #include "iopt/policy/iommu_domain.hpp"
 
@@ -22,13 +25,20 @@ enum class group_kind : std::uint8_t {
   none,      // nothing: the devices see physical memory
 };
 
+/// What IOMMU_GET_HW_INFO tells of an IOMMU: a type of the uAPI, and bytes that it gives a meaning.
+struct hardware_info {
+  std::uint32_t type = 0;
+  std::span<const std::byte> bytes{};
+};
+
 /// iommu_group: devices that share their view of memory.
 ///
 /// Model       A set of devices that translate through one domain, or through none.
 /// Ownership   The caller's; it outlives its stay in a container. Domains are made and destroyed by
 ///             the group that first needed one, which stays until then.
 /// Threads     Calls on one group are serialised by the container.
-/// Tested by   tests/backends/mock/group_test.cpp, tests/uapi/vfio/native_groups_test.cpp
+/// Tested by   tests/backends/mock/group_test.cpp, tests/uapi/vfio/native_groups_test.cpp,
+///             tests/uapi/iommufd/devices_test.cpp
 template <iommu_domain Domain>
 class iommu_group {
  public:
@@ -45,6 +55,18 @@ class iommu_group {
   /// nothing.
   virtual result<void> attach(Domain& domain) = 0;
   virtual void detach(Domain& domain) noexcept = 0;
+  /// Makes the devices that translate through `from` translate through `to`; better so that no
+  /// access between the two faults.
+  /// Errors: as attach(), and then they translate through `from` as before.
+  virtual result<void> replace(Domain& from, Domain& to) {
+    detach(from);
+    const result<void> done = attach(to);
+    if (done) return done;
+    const result<void> back = attach(from);
+    IOPT_ASSERT(back.has_value());
+    static_cast<void>(back);
+    return done;
+  }
 
   /// Two stages of translation in the domain, of which the user's is the second.
   /// Errors: invalid_argument where the IOMMU has one.
@@ -56,6 +78,11 @@ class iommu_group {
   virtual const void* iommu() const noexcept = 0;
   /// Whether a device can raise no interrupts but its own.
   virtual bool isolates_msi() const noexcept { return true; }
+  /// Whether what the devices access is coherent with the caches of the CPUs.
+  virtual bool is_coherent() const noexcept { return true; }
+  /// Whether the domains know which pages the devices have written.
+  virtual bool tracks_dirty() const noexcept { return dirty_tracking_domain<Domain>; }
+  virtual hardware_info hardware() const noexcept { return {}; }
 
  protected:
   ~iommu_group() = default;

@@ -26,9 +26,12 @@ struct group_options {
   bool isolates_msi = true;
   bool shares_domains = true;  // whether it attaches to another group's domain
   bool nests = false;
+  bool is_coherent = true;
+  hardware_info hardware{};
 };
 
-/// group: an iommu_group whose domains are mock domains.
+/// basic_group: an iommu_group whose domains are mock domains, or less than that
+/// (backends/mock/restricted_domain.hpp).
 ///
 /// Model       The domains that it made and that are not destroyed, and the one it is attached to.
 /// Invariants  Attached to at most one. Destroyed domains are ones that it made. A group that dies
@@ -36,40 +39,41 @@ struct group_options {
 /// Errors      attach(): invalid_argument for a domain of another group where it does not share.
 /// Threads     Thread-compatible.
 /// Tested by   tests/backends/mock/group_test.cpp
-class group final : public iommu_group<domain> {
+template <class Domain>
+class basic_group final : public iommu_group<Domain> {
  public:
-  using seen = std::function<void(domain&)>;
+  using seen = std::function<void(Domain&)>;
 
   /// `made` is told of each new domain: a pinner that watches it, for one.
-  explicit group(group_options options = {}, seen made = {})
+  explicit basic_group(group_options options = {}, seen made = {})
       : options_(std::move(options)), made_(std::move(made)) {}
-  group(const group&) = delete;
-  group& operator=(const group&) = delete;
-  ~group() { IOPT_ASSERT(domains_.empty() && at_ == nullptr); }
+  basic_group(const basic_group&) = delete;
+  basic_group& operator=(const basic_group&) = delete;
+  ~basic_group() { IOPT_ASSERT(domains_.empty() && at_ == nullptr); }
 
-  result<domain*> create_domain() override {
-    domain* const fresh = new (std::nothrow) domain(options_.domains);
+  result<Domain*> create_domain() override {
+    Domain* const fresh = new (std::nothrow) Domain(options_.domains);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
     domains_.push_back(fresh);
     if (made_) made_(*fresh);
     return fresh;
   }
-  void destroy_domain(domain& d) noexcept override {
+  void destroy_domain(Domain& d) noexcept override {
     IOPT_ASSERT(made(d) && at_ != &d);
     std::erase(domains_, &d);
     delete &d;
   }
-  result<void> attach(domain& d) override {
+  result<void> attach(Domain& d) override {
     IOPT_ASSERT(at_ == nullptr);
     if (!made(d) && !options_.shares_domains) return fail(errc::invalid_argument);
     at_ = &d;
     return {};
   }
-  void detach(domain& d) noexcept override {
+  void detach(Domain& d) noexcept override {
     IOPT_ASSERT(at_ == &d);
     at_ = nullptr;
   }
-  result<void> enable_nesting(domain&) override {
+  result<void> enable_nesting(Domain&) override {
     if (!options_.nests) return fail(errc::invalid_argument);
     return {};
   }
@@ -78,21 +82,29 @@ class group final : public iommu_group<domain> {
   }
   const void* iommu() const noexcept override { return options_.iommu; }
   bool isolates_msi() const noexcept override { return options_.isolates_msi; }
+  bool is_coherent() const noexcept override { return options_.is_coherent; }
+  bool tracks_dirty() const noexcept override {
+    return dirty_tracking_domain<Domain> && options_.domains.tracks_dirty;
+  }
+  hardware_info hardware() const noexcept override { return options_.hardware; }
 
   /// The domain that the devices translate through.
-  domain* attached() const noexcept { return at_; }
+  Domain* attached() const noexcept { return at_; }
   /// How many domains it made that are alive.
   std::size_t domains() const noexcept { return domains_.size(); }
 
  private:
-  bool made(const domain& d) const noexcept {
+  bool made(const Domain& d) const noexcept {
     return std::find(domains_.begin(), domains_.end(), &d) != domains_.end();
   }
 
   group_options options_;
   seen made_;
-  std::vector<domain*> domains_;
-  domain* at_ = nullptr;
+  std::vector<Domain*> domains_;
+  Domain* at_ = nullptr;
 };
+
+/// group: the usual one.
+using group = basic_group<domain>;
 
 }  // namespace iopt::mock
