@@ -1,4 +1,5 @@
-// tests/uapi/script_line.hpp - one line of a script of ioctls: its words, and how answers are told.
+// tests/uapi/script_line.hpp - a script of ioctls: the words of a line, who runs it, and how answers
+// are told.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "iopt/base/error.hpp"
+#include "iopt/policy/credentials.hpp"
 
 namespace iopt::test {
 
@@ -35,6 +37,12 @@ class script_line {
 
  private:
   std::vector<std::string> words_;
+};
+
+/// The process that runs a script: it may do everything, or nothing.
+struct script_caller {
+  const bool* privileged;
+  bool has(capability) const noexcept { return *privileged; }
 };
 
 /// 0 as 0, all else as 0x...

@@ -18,14 +18,9 @@
 #include "iopt/uapi/vfio/container.hpp"
 #include "iopt/uapi/vfio/group_file.hpp"
 #include "tests/uapi/script_line.hpp"
+#include "tests/uapi/vfio/info_text.hpp"
 
 namespace iopt::test {
-
-/// What the caller of the script may do.
-struct script_caller {
-  const bool* privileged;
-  bool has(capability) const noexcept { return *privileged; }
-};
 
 template <class Traits>
 struct script_profile : vfio::type1_profile {
@@ -146,42 +141,11 @@ class native_script {
   }
 
   std::string info(const script_line& line) {
-    namespace abi = vfio::abi;
     std::vector<std::byte> buffer(8192);
     const std::uint32_t given = line.number32(1);
     std::memcpy(buffer.data(), &given, sizeof given);
-    const std::int64_t answer = container_ioctl(abi::iommu_get_info, address(buffer.data()));
-    if (answer != 0) return status(answer);
-    const auto at = [&]<class T>(std::uint64_t offset, T value) {
-      std::memcpy(&value, buffer.data() + offset, sizeof value);
-      return value;
-    };
-    const auto i = at(0, abi::type1_info{});
-    const bool has_cap = given >= sizeof i && i.cap_offset != 0;
-    std::string text = "0 argsz=" + std::to_string(i.argsz) + " flags=" + hex(i.flags) +
-                       " pgsizes=" + hex(i.page_sizes) +
-                       " cap=" + std::to_string(given >= sizeof i ? i.cap_offset : 0);
-    for (std::uint32_t off = has_cap ? i.cap_offset : 0; off != 0;) {
-      const auto h = at(off, abi::capability_header{});
-      text += " {id=" + std::to_string(h.id) + " v=" + std::to_string(h.version);
-      if (h.id == abi::capability_iova_range) {
-        const auto c = at(off, abi::iova_ranges_capability{});
-        for (std::uint32_t n = 0; n < c.count; ++n) {
-          const auto r =
-              at(off + sizeof c + n * sizeof(abi::iova_range_entry), abi::iova_range_entry{});
-          text += " " + hex(r.first) + "-" + hex(r.last);
-        }
-      } else if (h.id == abi::capability_dma_avail) {
-        text += " avail=" + std::to_string(at(off, abi::dma_avail_capability{}).avail);
-      } else if (h.id == abi::capability_migration) {
-        const auto c = at(off, abi::migration_capability{});
-        text +=
-            " pgsizes=" + hex(c.page_sizes) + " max_bitmap=" + std::to_string(c.max_bitmap_bytes);
-      }
-      text += "}";
-      off = h.next;
-    }
-    return text;
+    const std::int64_t answer = container_ioctl(vfio::abi::iommu_get_info, address(buffer.data()));
+    return answer == 0 ? "0" + info_text(buffer, given) : status(answer);
   }
 
   std::string unmap(const script_line& line) {

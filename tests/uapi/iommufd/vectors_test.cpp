@@ -1,17 +1,18 @@
-// tests/core/kernel_vectors_test.cpp - the engine answers as a real Linux 6.12.117 did.
+// tests/uapi/iommufd/vectors_test.cpp - a context answers as a real Linux 6.12.117 did.
 //
-// tests/vectors/*.vec are scripts of ioctls with the answers that a real kernel gave. Every line is
+// tests/vectors/*.vec are scripts of ioctls with the answers that iommufd gave. Every line is
 // compared, with the memory locked and pinned after it.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "iopt/core/multi_threaded.hpp"
 #include "tests/catch.hpp"
-#include "tests/core/kernel_script.hpp"
+#include "tests/uapi/iommufd/context_script.hpp"
 
 #ifndef IOPT_TEST_VECTORS  // set by CMake; this is for a build by hand, run in the root
 #define IOPT_TEST_VECTORS "tests/vectors"
@@ -41,15 +42,15 @@ struct tally {
 
 template <class Script>
 void replay(const std::filesystem::path& file, mock::pinner_options memory, tally& sum) {
-  Script script(memory);
+  const auto script = std::make_unique<Script>(memory);
   std::ifstream in(file);
   std::size_t number = 0;
   for (std::string line; std::getline(in, line);) {
     ++number;
     ++sum.lines;
     const std::size_t arrow = std::min(line.find(" => "), line.size());
-    const std::string have = line.substr(0, arrow) + " => " + script.answer(line.substr(0, arrow));
-    const std::string_view fault = script.verify();
+    const std::string have = line.substr(0, arrow) + " => " + script->answer(line.substr(0, arrow));
+    const std::string_view fault = script->verify();
     if (have == line && fault.empty()) {
       ++sum.same;
     } else if (sum.lines - sum.same <= 5) {
@@ -76,18 +77,18 @@ void replay_all(mock::pinner_options memory = {}) {
 }  // namespace
 
 TEST_CASE("every line of the vectors is answered as the kernel did", "[vectors]") {
-  replay_all<test::kernel_script<>>();
+  replay_all<test::context_script<>>();
 }
 
 TEST_CASE("the answers do not depend on how contiguous the memory is", "[vectors]") {
-  replay_all<test::kernel_script<>>({.contiguity_bytes = 4 * kibibyte});
+  replay_all<test::context_script<>>({.contiguity_bytes = 4 * kibibyte});
 }
 
 TEST_CASE("the answers do not depend on the abilities of the domain", "[vectors]") {
-  replay_all<test::kernel_script<mock::plain<>>>();
-  replay_all<test::kernel_script<mock::unreadable<>>>({.contiguity_bytes = 8 * kibibyte});
+  replay_all<test::context_script<mock::plain<>>>();
+  replay_all<test::context_script<mock::unreadable<>>>({.contiguity_bytes = 8 * kibibyte});
 }
 
 TEST_CASE("the answers are the same with locks", "[vectors]") {
-  replay_all<test::kernel_script<mock::domain, multi_threaded>>();
+  replay_all<test::context_script<mock::domain, multi_threaded>>();
 }

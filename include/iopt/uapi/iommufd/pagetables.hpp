@@ -1,0 +1,112 @@
+// iopt/uapi/iommufd/pagetables.hpp - context: how hardware page tables begin and end.
+//
+// Layer: uapi. Includes: uapi/iommufd/context.hpp.
+#pragma once
+
+#include "iopt/uapi/iommufd/context.hpp"
+
+namespace iopt::iommufd {
+
+/// A hardware page table with a number, not to be found yet, whose domain is empty and in no table.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_type& group)
+    -> result<pagetable_type*> {
+  pagetable_type* const p = create<pagetable_type>(in, group);
+  if (p == nullptr) return fail(errc::not_enough_memory);
+  if (const result<void> done = objects_.reserve(*p); !done) {
+    free(*p);
+    return fail(done.error());
+  }
+  objects_.hold(in);
+  const result<Domain*> made = group.create_domain();
+  if (!made) {
+    objects_.abandon(*p);
+    put_needed(in);
+    free(*p);
+    return fail(made.error());
+  }
+  p->domain = *made;
+  // Before anything is mapped: some IOMMUs have a bit for it in every entry.
+  if constexpr (coherency_enforcing_domain<Domain>)
+    static_cast<void>((*made)->enforce_cache_coherency());
+  return p;
+}
+
+/// Undoes that. Requires: no device is attached, and the domain is in no table.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+void context<Pinner, Domain, Profile>::abandon(pagetable_type& p) noexcept {
+  p.maker->destroy_domain(*p.domain);
+  objects_.abandon(p);
+  put_needed(*p.shows);
+  free(p);
+}
+
+/// Its domain is filled: it is found from here on, and the last of its space.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+void context<Pinner, Domain, Profile>::publish(pagetable_type& p) noexcept {
+  pagetable_type** end = &p.shows->pagetables;
+  while (*end != nullptr) end = &(*end)->next;
+  *end = &p;
+  objects_.publish(p);
+}
+
+/// An automatic one goes with its last device; where an ioctl is at work on it, after that.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+void context<Pinner, Domain, Profile>::end_if_unused(pagetable_type& p) noexcept {
+  if (!p.automatic || p.devices != 0) return;
+  p.leaving = true;
+  if (objects_.retire(p)) end_pagetable(p);
+}
+
+/// Destroys one that is out of the table of objects.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+void context<Pinner, Domain, Profile>::end_pagetable(pagetable_type& p) noexcept {
+  pagetable_type** link = &p.shows->pagetables;
+  while (*link != &p) link = &(*link)->next;
+  *link = p.next;
+  p.shows->table.detach(*p.domain);
+  p.maker->destroy_domain(*p.domain);
+  put_needed(*p.shows);
+  free(p);
+}
+
+/// `told` is called with its number before it is found; what it answers may still undo all.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+template <class Told>
+result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_id device,
+                                                                        object_id to,
+                                                                        std::uint32_t flags,
+                                                                        bool has_data, Told told) {
+  const held<object> target(*this, objects_.find(to));
+  guard stable(devices_lock_);
+  const held<device_type> d(*this, find<device_type>(device, object_kind::device));
+  if (!d) return fail(errc::no_such_file_or_directory);
+  if (!target) return fail(errc::invalid_argument);
+  if (target->kind() == object_kind::hw_pagetable &&
+      ((flags & ~abi::hwpt_fault_id_valid) != 0 || !has_data))
+    return fail(errc::operation_not_supported);
+  // One on top of another is a nested one, of which none can be the lower.
+  if (target->kind() != object_kind::space) return fail(errc::invalid_argument);
+  const bool tracks_dirty = (flags & abi::hwpt_dirty_tracking) != 0;
+  if ((flags & ~abi::hwpt_dirty_tracking) != 0 || has_data ||
+      (tracks_dirty && !d->of->group->tracks_dirty()))
+    return fail(errc::operation_not_supported);
+  auto& s = static_cast<space_type&>(*target);
+  const result<pagetable_type*> p = reserve_pagetable(s, *d->of->group);
+  if (!p) return fail(p.error());
+  (*p)->tracks_dirty = tracks_dirty;
+  result<void> done = s.table.attach(*(*p)->domain);
+  if (done) {
+    done = told((*p)->id());
+    if (!done) s.table.detach(*(*p)->domain);
+  }
+  if (!done) {
+    abandon(**p);
+    return fail(done.error());
+  }
+  const object_id id = (*p)->id();
+  publish(**p);
+  return id;
+}
+
+}  // namespace iopt::iommufd
