@@ -4,7 +4,7 @@
 namespace interpose {
 
 opened open_device(std::string_view path) {
-  for (const auto open : {open_vfio})
+  for (const auto open : {open_vfio, open_iommu})
     if (opened file = open(path)) return file;
   return std::nullopt;
 }

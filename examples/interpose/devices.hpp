@@ -16,6 +16,8 @@ opened open_device(std::string_view path);
 
 /// /dev/vfio/vfio and /dev/vfio/NUMBER: vfio_devices.cpp.
 opened open_vfio(std::string_view path);
+/// /dev/iommu: iommu_device.cpp.
+opened open_iommu(std::string_view path);
 
 /// The one pinner of the process: pages are counted whoever pinned them.
 iopt::host::process_pinner<>& pinner();

@@ -20,7 +20,7 @@
 
 #include "iopt/backends/mock/mock.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
-#include "tests/uapi/iommufd/test_ioctl.hpp"
+#include "examples/interpose/test_ioctl.hpp"
 #include "tests/uapi/script_line.hpp"
 #include "tests/uapi/vfio/info_text.hpp"
 

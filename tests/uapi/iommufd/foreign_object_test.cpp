@@ -3,7 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/uapi/iommufd/context_fixture.hpp"
-#include "tests/uapi/iommufd/test_ioctl.hpp"
+#include "examples/interpose/test_ioctl.hpp"
 
 using namespace iopt;
 using namespace iopt::test;

@@ -1,5 +1,5 @@
-// tests/uapi/iommufd/test_ioctl.hpp - the one ioctl of the kernel's own tests that the vectors need,
-// added to a context's table from outside, as a front end adds some.
+// examples/interpose/test_ioctl.hpp - the one ioctl of the kernel's own tests that the vectors need,
+// added to a context's table from outside: it is no part of the library.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,61 @@
+// examples/interpose/iommu_device.cpp - /dev/iommu.
+#include <unistd.h>
+
+#include <memory>
+
+#include "devices.hpp"
+#include "iopt/backends/host/checked_caller.hpp"
+#include "iopt/backends/host/process_capabilities.hpp"
+#include "iopt/backends/mock/domain.hpp"
+#include "iopt/core/multi_threaded.hpp"
+#include "iopt/uapi/iommufd/context.hpp"
+#include "settings.hpp"
+#include "test_ioctl.hpp"
+
+namespace interpose {
+namespace {
+
+using namespace iopt;
+
+/// Root passes for root also in a sandbox that took its capabilities: nothing here could be harmed.
+struct caller_of_iommu : host::process_capabilities {
+  bool has(capability what) const noexcept {
+    return process_capabilities::has(what) || (what != capability::lock_memory && ::geteuid() == 0);
+  }
+};
+struct profile : uapi::default_profile {
+  using traits = multi_threaded;
+  using copy = host::checked_caller;
+  using caller = caller_of_iommu;
+};
+using context = iommufd::context<host::process_pinner<>, mock::domain, profile>;
+
+/// An iommufd; its devices are those of the kernel's own tests.
+class iommu_file final : public interposed_file {
+ public:
+  file_kind kind() const noexcept override { return file_kind::iommufd; }
+  uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
+    return context_.ioctl(request, argument, more_);
+  }
+
+ private:
+  static iommufd::context_options options() {
+    iommufd::context_options o;
+    o.allow_noiommu = true;
+    return o;
+  }
+
+  // The context goes first, and with it the devices whose groups `more_` keeps.
+  test::test_ioctl<context, mock::domain> more_{context_, {}};
+  context context_{pinner(), options(), host::checked_caller{},
+                   caller_of_iommu{{chosen().lock_memory}}};
+};
+
+}  // namespace
+
+opened open_iommu(std::string_view path) {
+  if (path != "/dev/iommu") return std::nullopt;
+  return file_pointer(std::make_shared<iommu_file>());
+}
+
+}  // namespace interpose
