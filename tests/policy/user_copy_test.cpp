@@ -8,7 +8,7 @@ using namespace iopt;
 
 namespace {
 
-user_address at(const void* p) { return {reinterpret_cast<std::uintptr_t>(p)}; }
+user_address address_of(const void* p) { return {reinterpret_cast<std::uintptr_t>(p)}; }
 
 struct forgetful {  // its write says nothing
   bool read(user_address, std::span<std::byte>) noexcept { return true; }
@@ -27,10 +27,10 @@ TEST_CASE("a trusted caller's bytes are copied both ways", "[user_copy]") {
   trusted_caller copy;
   std::array<std::byte, 3> theirs{std::byte{1}, std::byte{2}, std::byte{3}};
   std::array<std::byte, 3> ours{};
-  REQUIRE(copy.read(at(theirs.data()), ours));
+  REQUIRE(copy.read(address_of(theirs.data()), ours));
   CHECK(ours == theirs);
   ours[1] = std::byte{9};
-  REQUIRE(copy.write(at(theirs.data()), ours));
+  REQUIRE(copy.write(address_of(theirs.data()), ours));
   CHECK(theirs == ours);
 }
 

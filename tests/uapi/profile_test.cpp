@@ -9,14 +9,10 @@ namespace {
 struct with_locks : iopt::uapi::default_profile {
   using traits = iopt::multi_threaded;
 };
-struct newer : iopt::uapi::default_profile {
-  static constexpr iopt::kernel_level level = iopt::kernel_level::linux_6_18;
-};
 struct no_copy : iopt::uapi::default_profile {
   using copy = int;
 };
 struct no_level {
-  static constexpr bool punches_holes = false;
   using traits = iopt::single_threaded;
   using copy = iopt::trusted_caller;
   using caller = iopt::every_capability;
@@ -26,7 +22,6 @@ struct no_level {
 
 TEST_CASE("a profile is derived, one thing at a time", "[profile]") {
   STATIC_REQUIRE(iopt::uapi::front_end_profile<with_locks>);
-  STATIC_REQUIRE(iopt::uapi::front_end_profile<newer>);
   STATIC_REQUIRE(!iopt::uapi::front_end_profile<no_copy>);
   STATIC_REQUIRE(!iopt::uapi::front_end_profile<no_level>);
   STATIC_REQUIRE(iopt::uapi::default_profile::level == iopt::kernel_level::linux_6_12);

@@ -65,13 +65,13 @@ TEST_CASE("without a space there is no device, behind the checks of the argument
 
 TEST_CASE("extensions are those of iommufd", "[compat]") {
   fixture f;
-  for (const std::uint64_t yes : {1, 3, 9, 4}) CHECK(*f.calls().check_extension(yes) == 1);
-  for (const std::uint64_t no : {0, 2, 5, 6, 7, 8, 10, 11})
+  for (const std::uint64_t yes : {1U, 3U, 9U, 4U}) CHECK(*f.calls().check_extension(yes) == 1);
+  for (const std::uint64_t no : {0U, 2U, 5U, 6U, 7U, 8U, 10U, 11U})
     CHECK(*f.calls().check_extension(no) == 0);
   f.state.allow_noiommu = true;
   CHECK(*f.calls().check_extension(8) == 1);
   f.state.noiommu = true;
-  for (const std::uint64_t no : {1, 3, 9}) CHECK(*f.calls().check_extension(no) == 0);
+  for (const std::uint64_t no : {1U, 3U, 9U}) CHECK(*f.calls().check_extension(no) == 0);
   CHECK(test::text(f.calls().set_iommu(1)) == "EINVAL");
   CHECK(test::text(f.calls().set_iommu(8)) == "0");
   f.may[static_cast<std::size_t>(capability::raw_io)] = false;

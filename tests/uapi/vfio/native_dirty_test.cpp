@@ -168,7 +168,7 @@ TEST_CASE("a hole takes its pages' bits, and leaves the others'", "[dirty]") {
   bits_of<container_world<vfio::hole_punching_profile>> bits{w};
   REQUIRE(w.map(0, 16) == "0");
   REQUIRE(w.container.track_dirty_pages(true));
-  for (const std::uint64_t n : {1, 6, 7, 12})
+  for (const std::uint64_t n : {1U, 6U, 7U, 12U})
     REQUIRE(g.attached()->device_writes(iova_range::sized(w.io(n), 1)));
   CHECK(bits.unmap(5, 4) == "4:1 2");
   CHECK(w.container.verify() == "");

@@ -13,8 +13,9 @@ TEST_CASE("without a driver a container knows its version, its extensions, and n
   container_world<> w;
   auto& c = w.container;
   CHECK(c.ioctl(abi::get_api_version, 0) == 0);
-  for (const std::uint64_t yes : {1, 3, 6, 9}) CHECK(c.check_extension(yes) == 1);
-  for (const std::uint64_t no : {0, 2, 4, 5, 7, 8, 10, 11, 99}) CHECK(c.check_extension(no) == 0);
+  for (const std::uint64_t yes : {1U, 3U, 6U, 9U}) CHECK(c.check_extension(yes) == 1);
+  for (const std::uint64_t no : {0U, 2U, 4U, 5U, 7U, 8U, 10U, 11U, 99U})
+    CHECK(c.check_extension(no) == 0);
   CHECK(text(c.ioctl(abi::iommu_get_info, 0)) == "EINVAL");
   CHECK(text(c.ioctl(abi::request(99), 0)) == "EINVAL");
   CHECK(text(c.set_iommu(1)) == "EINVAL");  // no group
