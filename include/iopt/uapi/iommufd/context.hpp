@@ -5,18 +5,18 @@
 //   const auto device = c.bind(group);                // a driver's part: VFIO's, say
 //   c.attach(*device, space);
 //
-// Members are defined by theme, in this folder: space_calls.hpp, devices.hpp, accesses.hpp,
-// pagetables.hpp, pagetable_calls.hpp.
+// Members are defined by theme, in this folder: dispatch.hpp, lifetimes.hpp, space_calls.hpp,
+// devices.hpp, accesses.hpp, pagetables.hpp, pagetable_calls.hpp.
 //
 // Layer: uapi. Includes: core, policy, uapi.
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <new>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "iopt/core/access_object.hpp"
@@ -27,7 +27,6 @@
 #include "iopt/uapi/iommufd/objects.hpp"
 #include "iopt/uapi/profile.hpp"
 #include "iopt/uapi/sized_argument.hpp"
-#include "iopt/uapi/vfio/compat_calls.hpp"
 
 namespace iopt::iommufd {
 
@@ -109,7 +108,7 @@ class context {
   template <class More>
   uapi::answer ioctl(std::uint32_t request, std::uint64_t argument, More&& more);
 
-  // --- Objects: this header ---
+  // --- Objects: uapi/iommufd/lifetimes.hpp ---
 
   /// IOMMU_IOAS_ALLOC. Errors: not_enough_memory.
   result<object_id> create_space();
@@ -146,7 +145,7 @@ class context {
     return f(*o);
   }
 
-  // --- The compatible space: this header ---
+  // --- The compatible space: uapi/iommufd/lifetimes.hpp ---
 
   /// The first VFIO group joins: there is a compatible space then, an old one or a new one.
   /// Errors: not_enough_memory; invalid_argument, a group without an IOMMU is here.
@@ -344,151 +343,12 @@ class context {
   object_table<traits> objects_;
 };
 
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-context<Pinner, Domain, Profile>::~context() {
-  // What uses others goes first.
-  for (const object_kind kind : {object_kind::foreign, object_kind::access, object_kind::device,
-                                 object_kind::hw_pagetable, object_kind::space}) {
-    while (object* const o = objects_.first(kind)) {
-      if (kind == object_kind::access) {
-        static_cast<void>(destroy_access(o->id()));
-      } else if (kind == object_kind::device) {
-        static_cast<void>(detach(o->id()));
-        static_cast<void>(unbind(o->id()));
-      } else {
-        const result<void> gone = destroy(o->id());
-        IOPT_ASSERT(gone.has_value());
-        if (!gone) return;
-      }
-    }
-  }
-}
-
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-template <class More>
-uapi::answer context<Pinner, Domain, Profile>::ioctl(std::uint32_t request, std::uint64_t argument,
-                                                     More&& more) {
-  const std::uint32_t number = abi::number_of(request);
-  constexpr std::uint32_t last = std::max(last_number, std::remove_cvref_t<More>::last_number);
-  if (number < abi::first_number || number > last) return compatible_ioctl(request, argument);
-  const result<argument_type> a = argument_type::begin(copy_, request, {argument});
-  if (!a) return uapi::refusal(a.error().code);
-  using enum abi::request;
-  switch (abi::request{request}) {
-    case abi::request::destroy: return run(*a, &context::destroy_call);
-    case ioas_alloc: return run(*a, &context::alloc_call);
-    case ioas_allow_iovas: return run(*a, &context::allow_call);
-    case ioas_copy: return run(*a, &context::copy_call);
-    case ioas_iova_ranges: return run(*a, &context::ranges_call);
-    case ioas_map: return run(*a, &context::map_call);
-    case ioas_unmap: return run(*a, &context::unmap_call);
-    case option: return run(*a, &context::option_call);
-    case vfio_ioas: return run(*a, &context::vfio_ioas_call);
-    case hwpt_alloc: return run(*a, &context::hwpt_alloc_call, abi::hwpt_alloc_least);
-    case get_hw_info: return run(*a, &context::hw_info_call, abi::hw_info_least);
-    case hwpt_set_dirty_tracking: return run(*a, &context::set_dirty_call);
-    case hwpt_get_dirty_bitmap: return run(*a, &context::get_dirty_call);
-    case ioas_map_file:
-      if constexpr (newer && finds_files<Profile, Pinner>) return run(*a, &context::map_file_call);
-      break;
-    default: break;
-  }
-  if (request != abi::request_of(number))
-    return uapi::refusal(errc::inappropriate_io_control_operation);
-  return more(*a);
-}
-
-/// A space with a number, not to be found yet.
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
-  space_type* const s = create<space_type>(pinner_, memory_);
-  if (s == nullptr) return fail(errc::not_enough_memory);
-  if (const result<void> done = objects_.reserve(*s); !done) {
-    free(*s);
-    return fail(done.error());
-  }
-  s->table.set_account_mode(mode_);  // which does not change while there are objects
-  return s;
-}
-
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-result<object_id> context<Pinner, Domain, Profile>::create_space() {
-  const result<space_type*> s = reserve_space();
-  if (!s) return fail(s.error());
-  const object_id id = (*s)->id();
-  objects_.publish(**s);
-  return id;
-}
-
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
-  const result<space_type*> s = reserve_space();
-  if (!s) return fail(s.error());
-  bool used = false;
-  const result<void> done = objects_.locked([&](bool) -> result<void> {
-    if (noiommu_) return fail(errc::invalid_argument);
-    if (compatible_ == nullptr) {
-      compatible_ = *s;
-      used = true;
-    }
-    return {};
-  });
-  if (used) {
-    objects_.publish(**s);
-  } else {
-    objects_.abandon(**s);
-    free(**s);
-  }
-  return done;
-}
-
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-result<void> context<Pinner, Domain, Profile>::destroy(object_id id) {
-  const result<object*> o = objects_.remove(id, [this](object& gone) {
-    if (compatible_ == &gone) compatible_ = nullptr;
-  });
-  if (!o) return fail(o.error());
-  end(**o);
-  return {};
-}
-
-/// Destroys an object that is out of the table.
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-void context<Pinner, Domain, Profile>::end(object& o) noexcept {
-  switch (o.kind()) {
-    case object_kind::space: free(static_cast<space_type&>(o)); break;
-    case object_kind::hw_pagetable: {
-      guard stable(devices_lock_);
-      end_pagetable(static_cast<pagetable_type&>(o));
-      break;
-    }
-    case object_kind::device: free(static_cast<device_type&>(o)); break;
-    case object_kind::access: free(static_cast<access_record&>(o)); break;
-    case object_kind::foreign: static_cast<foreign_object&>(o).destroyed(); break;
-  }
-}
-
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-std::string_view context<Pinner, Domain, Profile>::verify() const {
-  std::string_view fault = objects_.verify();
-  objects_.for_each([&](const object& o) {
-    if (!fault.empty() || o.kind() != object_kind::space) return;
-    const auto& s = static_cast<const space_type&>(o);
-    fault = s.table.verify();
-    std::size_t domains = 0;
-    for (const pagetable_type* p = s.pagetables; p != nullptr; p = p->next) {
-      ++domains;
-      if (p->shows != &s) fault = "a hardware page table is in the list of its space";
-    }
-    if (domains != s.table.domain_count()) fault = "a domain is in the table of its space";
-  });
-  return fault;
-}
-
 }  // namespace iopt::iommufd
 
 #include "iopt/uapi/iommufd/accesses.hpp"         // IWYU pragma: export
 #include "iopt/uapi/iommufd/devices.hpp"          // IWYU pragma: export
+#include "iopt/uapi/iommufd/dispatch.hpp"         // IWYU pragma: export
+#include "iopt/uapi/iommufd/lifetimes.hpp"        // IWYU pragma: export
 #include "iopt/uapi/iommufd/pagetable_calls.hpp"  // IWYU pragma: export
 #include "iopt/uapi/iommufd/pagetables.hpp"       // IWYU pragma: export
 #include "iopt/uapi/iommufd/space_calls.hpp"      // IWYU pragma: export

@@ -3,6 +3,8 @@
 // Layer: uapi. Includes: uapi/iommufd/context.hpp.
 #pragma once
 
+#include <cstddef>
+#include <initializer_list>
 #include <optional>
 
 #include "iopt/uapi/iommufd/context.hpp"
@@ -37,21 +39,6 @@ constexpr std::optional<iova> place_of(std::uint32_t flags, std::uint64_t at) no
 }
 
 }  // namespace detail
-
-/// VFIO's ioctls, on the compatible space or, without one, on none.
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-uapi::answer context<Pinner, Domain, Profile>::compatible_ioctl(std::uint32_t request,
-                                                                std::uint64_t argument) {
-  bool noiommu = false;
-  const held<space_type> s(*this, static_cast<space_type*>(objects_.find_chosen([&] {
-    noiommu = noiommu_;
-    return compatible_;
-  })));
-  vfio::compat_calls<table_type, copy_type, caller_type> calls(
-      s ? &s->table : nullptr,
-      {noiommu, options_.allow_noiommu, Profile::punches_holes, Profile::level}, copy_, caller_);
-  return calls.ioctl(request, argument);
-}
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<void> context<Pinner, Domain, Profile>::alloc_call(const argument_type& a,

@@ -1,0 +1,118 @@
+// iopt/uapi/iommufd/lifetimes.hpp - context: how spaces, and the context itself, begin and end.
+//
+// Tested by tests/uapi/iommufd/context_test.cpp
+//
+// Layer: uapi. Includes: uapi/iommufd/context.hpp.
+#pragma once
+
+#include "iopt/uapi/iommufd/context.hpp"
+
+namespace iopt::iommufd {
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+context<Pinner, Domain, Profile>::~context() {
+  // What uses others goes first.
+  for (const object_kind kind : {object_kind::foreign, object_kind::access, object_kind::device,
+                                 object_kind::hw_pagetable, object_kind::space}) {
+    while (object* const o = objects_.first(kind)) {
+      if (kind == object_kind::access) {
+        static_cast<void>(destroy_access(o->id()));
+      } else if (kind == object_kind::device) {
+        static_cast<void>(detach(o->id()));
+        static_cast<void>(unbind(o->id()));
+      } else {
+        const result<void> gone = destroy(o->id());
+        IOPT_ASSERT(gone.has_value());
+        if (!gone) return;
+      }
+    }
+  }
+}
+
+/// A space with a number, not to be found yet.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
+  space_type* const s = create<space_type>(pinner_, memory_);
+  if (s == nullptr) return fail(errc::not_enough_memory);
+  if (const result<void> done = objects_.reserve(*s); !done) {
+    free(*s);
+    return fail(done.error());
+  }
+  s->table.set_account_mode(mode_);  // which does not change while there are objects
+  return s;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+result<object_id> context<Pinner, Domain, Profile>::create_space() {
+  const result<space_type*> s = reserve_space();
+  if (!s) return fail(s.error());
+  const object_id id = (*s)->id();
+  objects_.publish(**s);
+  return id;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
+  const result<space_type*> s = reserve_space();
+  if (!s) return fail(s.error());
+  bool used = false;
+  const result<void> done = objects_.locked([&](bool) -> result<void> {
+    if (noiommu_) return fail(errc::invalid_argument);
+    if (compatible_ == nullptr) {
+      compatible_ = *s;
+      used = true;
+    }
+    return {};
+  });
+  if (used) {
+    objects_.publish(**s);
+  } else {
+    objects_.abandon(**s);
+    free(**s);
+  }
+  return done;
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+result<void> context<Pinner, Domain, Profile>::destroy(object_id id) {
+  const result<object*> o = objects_.remove(id, [this](object& gone) {
+    if (compatible_ == &gone) compatible_ = nullptr;
+  });
+  if (!o) return fail(o.error());
+  end(**o);
+  return {};
+}
+
+/// Destroys an object that is out of the table.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+void context<Pinner, Domain, Profile>::end(object& o) noexcept {
+  switch (o.kind()) {
+    case object_kind::space: free(static_cast<space_type&>(o)); break;
+    case object_kind::hw_pagetable: {
+      guard stable(devices_lock_);
+      end_pagetable(static_cast<pagetable_type&>(o));
+      break;
+    }
+    case object_kind::device: free(static_cast<device_type&>(o)); break;
+    case object_kind::access: free(static_cast<access_record&>(o)); break;
+    case object_kind::foreign: static_cast<foreign_object&>(o).destroyed(); break;
+  }
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+std::string_view context<Pinner, Domain, Profile>::verify() const {
+  std::string_view fault = objects_.verify();
+  const auto of_space = [](const space_type& s) -> std::string_view {
+    std::size_t domains = 0;
+    for (const pagetable_type* p = s.pagetables; p != nullptr; p = p->next) ++domains;
+    if (domains != s.table.domain_count()) return "a domain is in the table of its space";
+    return s.table.verify();
+  };
+  objects_.for_each([&](const object& o) {
+    if (fault.empty() && o.kind() == object_kind::space)
+      fault = of_space(static_cast<const space_type&>(o));
+  });
+  return fault;
+}
+
+}  // namespace iopt::iommufd
