@@ -12,9 +12,7 @@
 // A test below uses up the kernel's mappings. Clang's AddressSanitizer would want one more, to clear
 // the shadow of a gibibyte; below this size it writes zeros instead.
 extern "C" const char* __asan_default_options();
-extern "C" const char* __asan_default_options() {
-  return "clear_shadow_mmap_threshold=1073741824";
-}
+extern "C" const char* __asan_default_options() { return "clear_shadow_mmap_threshold=1073741824"; }
 
 namespace {
 

@@ -18,9 +18,9 @@
 #include <string_view>
 #include <vector>
 
+#include "examples/interpose/test_ioctl.hpp"
 #include "iopt/backends/mock/mock.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
-#include "examples/interpose/test_ioctl.hpp"
 #include "tests/uapi/script_line.hpp"
 #include "tests/uapi/vfio/info_text.hpp"
 

@@ -1,9 +1,9 @@
 // tests/uapi/iommufd/foreign_object_test.cpp - objects of a front end among those of the context.
 #include "iopt/uapi/iommufd/objects.hpp"
 
+#include "examples/interpose/test_ioctl.hpp"
 #include "tests/catch.hpp"
 #include "tests/uapi/iommufd/context_fixture.hpp"
-#include "examples/interpose/test_ioctl.hpp"
 
 using namespace iopt;
 using namespace iopt::test;
