@@ -53,40 +53,41 @@ class access_object {
 
   /// Leaves the table; on_unmap is called for the whole space first. No pin may be left after it.
   void detach() noexcept {
-    if (table_ == nullptr) return;
-    table_type& old = *std::exchange(table_, nullptr);
-    unpin_from_ = &old;
+    table_type* const old = table_;
+    if (old == nullptr) return;
+    leaving_ = 1;
     on_unmap_(context_, iova_range::whole());
-    unpin_from_ = nullptr;
-    leave(old);
+    leave(*old);
+    table_ = nullptr;
+    leaving_ = 0;
   }
 
   /// Moves to another table: joins it, has the pins in the old one let go, and leaves that.
   /// Errors: no_such_file_or_directory, not attached; as attach(). On error it stays where it was.
   result<void> replace(table_type& next) {
-    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
-    if (table_ == &next) return {};
-    table_type& old = *std::exchange(table_, nullptr);
+    table_type* const old = table_;
+    if (old == nullptr) return fail(errc::no_such_file_or_directory);
+    if (old == &next) return {};
+    leaving_ = 1;
     // `next_` can be in one list at a time. Until the old one is left somebody stands in, so that
     // nothing is mapped meanwhile that would keep this out.
     access_object stand_in(+[](void*, iova_range) {}, nullptr, pins_pages_);
     if (const result<void> joined = stand_in.join(next); !joined) {
-      table_ = &old;
+      leaving_ = 0;
       return joined;
     }
-    unpin_from_ = &old;
     on_unmap_(context_, iova_range::whole());
-    unpin_from_ = nullptr;
-    leave(old);
+    leave(*old);  // and nobody there calls it any more
+    table_ = &next;
     const result<void> joined = join(next);
     IOPT_ASSERT(joined.has_value());
     static_cast<void>(joined);
     stand_in.leave(next);
-    table_ = &next;
+    leaving_ = 0;
     return {};
   }
 
-  bool is_attached() const noexcept { return table_ != nullptr; }
+  bool is_attached() const noexcept { return usable() != nullptr; }
 
   /// Pins the pages that show the range, and calls frames(run) for their frames, whole pages in
   /// order, once all are pinned.
@@ -102,8 +103,9 @@ class access_object {
   template <class Frames>
   result<void> pin(iova_range range, access_rights want, Frames frames) {
     if (!pins_pages_) return fail(errc::invalid_argument);
-    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
-    table_type& t = *table_;
+    table_type* const in = usable();
+    if (in == nullptr) return fail(errc::no_such_file_or_directory);
+    table_type& t = *in;
     detail::shared_lock guard(t.areas_lock_);
     iova next = range.first;
     auto c = t.areas_.find(next);
@@ -134,7 +136,7 @@ class access_object {
   /// Undoes one pin() of the same range. Does not fail and allocates nothing. A range that was not
   /// pinned so is a bug: it is asserted, and without assertions ignored.
   void unpin(iova_range range) noexcept {
-    table_type* const t = table_ != nullptr ? table_ : unpin_from_;
+    table_type* const t = table_;
     IOPT_ASSERT(t != nullptr);
     if (t == nullptr) return;
     detail::shared_lock guard(t->areas_lock_);
@@ -143,7 +145,7 @@ class access_object {
 
   /// Whether pages are pinned just so, as this range: by this object or another of the table.
   bool is_pinned(iova_range range) const {
-    const table_type* const t = table_ != nullptr ? table_ : unpin_from_;
+    const table_type* const t = table_;
     if (t == nullptr) return false;
     detail::shared_lock guard(t->areas_lock_);
     iova next = range.first;
@@ -179,6 +181,10 @@ class access_object {
   friend class io_pagetable<Pinner, Domain, Traits>;
   using area_type = area<Pinner, Domain, Traits>;
   using pages_type = pages<Pinner, Domain, Traits>;
+
+  table_type* usable() const noexcept {
+    return leaving_ != 0 ? nullptr : static_cast<table_type*>(table_);
+  }
 
   std::uint64_t alignment() const noexcept { return pins_pages_ ? Traits::page_bytes : 1; }
 
@@ -264,8 +270,9 @@ class access_object {
   result<void> copy(iova at, Bytes bytes) {
     const result<iova_range> range = iova_range::from_length(at, bytes.size());
     if (!range) return fail(range.error());
-    if (table_ == nullptr) return fail(errc::no_such_file_or_directory);
-    table_type& t = *table_;
+    table_type* const in = usable();
+    if (in == nullptr) return fail(errc::no_such_file_or_directory);
+    table_type& t = *in;
     detail::shared_lock guard(t.areas_lock_);
     iova next = at;
     for (auto c = t.areas_.find(next);; c.next()) {
@@ -338,8 +345,10 @@ class access_object {
   unmap_callback on_unmap_;
   void* context_;
   bool pins_pages_;
-  table_type* table_ = nullptr;
-  table_type* unpin_from_ = nullptr;
+  // Unpins come from threads that unmap, also while this leaves: where the pins are is known until
+  // nobody can call any more, and no new ones are made meanwhile.
+  typename Traits::template counter<table_type*> table_{nullptr};
+  typename Traits::template counter<std::uint32_t> leaving_{0};
   access_object* next_ = nullptr;
 };
 
