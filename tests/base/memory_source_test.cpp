@@ -32,3 +32,33 @@ TEST_CASE("the heap gives memory of any alignment, to any copy") {
     copy.deallocate(p, 3 * alignment, alignment);
   }
 }
+
+TEST_CASE("an object is made in a source's memory, or not at all") {
+  struct counting {
+    int* live;
+    bool refuses = false;
+    void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+      if (refuses) return nullptr;
+      ++*live;
+      return heap_memory{}.allocate(bytes, alignment);
+    }
+    void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
+      --*live;
+      heap_memory{}.deallocate(p, bytes, alignment);
+    }
+  };
+  struct pair {
+    int first;
+    int second = 2;
+  };
+  int live = 0;
+  counting memory{&live};
+  pair* const made = create_in<pair>(memory, 1);
+  REQUIRE(made != nullptr);
+  CHECK(made->first + made->second == 3);
+  CHECK(live == 1);
+  destroy_in(memory, made);
+  CHECK(live == 0);
+  memory.refuses = true;
+  CHECK(create_in<pair>(memory, 1) == nullptr);
+}

@@ -40,4 +40,17 @@ struct heap_memory {
 };
 static_assert(memory_source<heap_memory>);
 
+/// A new T from a memory source, or nullptr without memory. The constructor does not throw.
+template <class T, memory_source Memory, class... Arguments>
+T* create_in(Memory& memory, Arguments&&... arguments) noexcept {
+  void* const place = memory.allocate(sizeof(T), alignof(T));
+  return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
+}
+/// Gives back what create_in() made from the same source.
+template <memory_source Memory, class T>
+void destroy_in(Memory& memory, T* object) noexcept {
+  object->~T();
+  memory.deallocate(object, sizeof(T), alignof(T));
+}
+
 }  // namespace iopt

@@ -440,13 +440,11 @@ class io_pagetable {
 
   template <class T, class... Arguments>
   T* create(Arguments&&... arguments) {
-    void* place = memory_.allocate(sizeof(T), alignof(T));
-    return place == nullptr ? nullptr : new (place) T(static_cast<Arguments&&>(arguments)...);
+    return create_in<T>(memory_, static_cast<Arguments&&>(arguments)...);
   }
   template <class T>
   void destroy(T* object) noexcept {
-    object->~T();
-    memory_.deallocate(object, sizeof(T), alignof(T));
+    destroy_in(memory_, object);
   }
 
   area_info describe(const area_type& a) const;

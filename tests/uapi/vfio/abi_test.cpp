@@ -23,3 +23,11 @@ TEST_CASE("capabilities lie one behind the other, each on 8 bytes", "[abi]") {
   CHECK((sizeof(abi::dma_avail_capability) + 4) % 8 == 0);
   CHECK(sizeof(abi::iova_range_entry) == 16);
 }
+
+TEST_CASE("a map's flags are rights", "[abi]") {
+  using iopt::access_rights;
+  CHECK(abi::rights_of(0) == access_rights::none);
+  CHECK(abi::rights_of(abi::map_read) == access_rights::read);
+  CHECK(abi::rights_of(abi::map_write | abi::map_vaddr) == access_rights::write);
+  CHECK(abi::rights_of(3) == access_rights::read_write);
+}

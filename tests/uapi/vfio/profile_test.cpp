@@ -37,3 +37,13 @@ TEST_CASE("the options are the kernel's module parameters, at their defaults", "
   CHECK_FALSE(o.allow_noiommu);
   CHECK_FALSE(o.reads_dirty_bits);
 }
+
+TEST_CASE("who may lock memory is counted without a limit", "[profile]") {
+  struct caller {
+    bool may;
+    bool has(capability c) const noexcept { return may && c == capability::lock_memory; }
+  };
+  caller root{true}, user{false};
+  CHECK(vfio::locked_by(root) == account_mode::type1_unlimited);
+  CHECK(vfio::locked_by(user) == account_mode::type1);
+}

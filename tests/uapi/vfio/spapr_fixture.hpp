@@ -33,7 +33,7 @@ struct spapr_caller {
   bool has(capability) const noexcept { return *privileged; }
 };
 template <class Traits>
-struct spapr_test_profile : vfio::spapr_profile {
+struct spapr_test_profile : uapi::default_profile {
   using traits = Traits;
   using caller = spapr_caller;
 };

@@ -12,10 +12,11 @@ namespace iopt::iommufd {
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<object_id> context<Pinner, Domain, Profile>::create_access(
     typename access_type::unmap_callback on_unmap, void* context_of_callback, bool pins_pages) {
-  access_record* const a = create<access_record>(on_unmap, context_of_callback, pins_pages);
+  access_record* const a =
+      create_in<access_record>(memory_, on_unmap, context_of_callback, pins_pages);
   if (a == nullptr) return fail(errc::not_enough_memory);
   if (const result<void> done = objects_.reserve(*a); !done) {
-    free(*a);
+    destroy_in(memory_, a);
     return fail(done.error());
   }
   objects_.hold(*a);  // by its user
@@ -66,7 +67,7 @@ result<void> context<Pinner, Domain, Profile>::destroy_access(object_id access) 
   if (const result<void> done = detach_access(access); !done) return done;
   access_record* const a = find<access_record>(access, object_kind::access);
   if (a == nullptr) return fail(errc::no_such_file_or_directory);
-  if (objects_.retire(*a, 2)) free(*a);  // its user, and the look-up above
+  if (objects_.retire(*a, 2)) destroy_in(memory_, a);  // its user, and the look-up above
   return {};
 }
 

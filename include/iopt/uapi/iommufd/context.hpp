@@ -265,16 +265,6 @@ class context {
   }
   void end(object& o) noexcept;
 
-  template <class T, class... Arguments>
-  T* create(Arguments&&... arguments) noexcept {
-    void* const place = memory_.allocate(sizeof(T), alignof(T));
-    return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
-  }
-  template <class T>
-  void free(T& object) noexcept {
-    object.~T();
-    memory_.deallocate(&object, sizeof(T), alignof(T));
-  }
   result<space_type*> reserve_space();
 
   // uapi/iommufd/space_calls.hpp

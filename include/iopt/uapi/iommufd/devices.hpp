@@ -17,7 +17,7 @@ result<object_id> context<Pinner, Domain, Profile>::bind(group_type& group) {
   bound_type* of = groups_;
   while (of != nullptr && of->group != &group) of = of->next;
   if (of == nullptr) {
-    of = create<bound_type>(&group);
+    of = create_in<bound_type>(memory_, &group);
     if (of == nullptr) return fail(errc::not_enough_memory);
     of->next = std::exchange(groups_, of);
   }
@@ -27,11 +27,11 @@ result<object_id> context<Pinner, Domain, Profile>::bind(group_type& group) {
   if (!group.isolates_msi() && !options_.allow_unsafe_interrupts)
     done = fail(errc::operation_not_permitted);
   if (done) {
-    d = create<device_type>(*of);
+    d = create_in<device_type>(memory_, *of);
     done = d == nullptr ? fail(errc::not_enough_memory) : objects_.reserve(*d);
   }
   if (!done) {
-    if (d != nullptr) free(*d);
+    if (d != nullptr) destroy_in(memory_, d);
     leave_group(*of);
     return fail(done.error());
   }
@@ -47,7 +47,7 @@ void context<Pinner, Domain, Profile>::leave_group(bound_type& of) noexcept {
   bound_type** link = &groups_;
   while (*link != &of) link = &(*link)->next;
   *link = of.next;
-  free(of);
+  destroy_in(memory_, &of);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
@@ -60,7 +60,7 @@ result<void> context<Pinner, Domain, Profile>::unbind(object_id device) noexcept
     return fail(errc::device_or_resource_busy);
   }
   leave_group(*d->of);
-  if (objects_.retire(*d, 2)) free(*d);  // the driver, and the look-up above
+  if (objects_.retire(*d, 2)) destroy_in(memory_, d);  // the driver, and the look-up above
   return {};
 }
 

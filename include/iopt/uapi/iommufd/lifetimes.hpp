@@ -32,10 +32,10 @@ context<Pinner, Domain, Profile>::~context() {
 /// A space with a number, not to be found yet.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
-  space_type* const s = create<space_type>(pinner_, memory_);
+  space_type* const s = create_in<space_type>(memory_, pinner_, memory_);
   if (s == nullptr) return fail(errc::not_enough_memory);
   if (const result<void> done = objects_.reserve(*s); !done) {
-    free(*s);
+    destroy_in(memory_, s);
     return fail(done.error());
   }
   s->table.set_account_mode(mode_);  // which does not change while there are objects
@@ -68,7 +68,7 @@ result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
     objects_.publish(**s);
   } else {
     objects_.abandon(**s);
-    free(**s);
+    destroy_in(memory_, *s);
   }
   return done;
 }
@@ -87,14 +87,14 @@ result<void> context<Pinner, Domain, Profile>::destroy(object_id id) {
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 void context<Pinner, Domain, Profile>::end(object& o) noexcept {
   switch (o.kind()) {
-    case object_kind::space: free(static_cast<space_type&>(o)); break;
+    case object_kind::space: destroy_in(memory_, &static_cast<space_type&>(o)); break;
     case object_kind::hw_pagetable: {
       guard stable(devices_lock_);
       end_pagetable(static_cast<pagetable_type&>(o));
       break;
     }
-    case object_kind::device: free(static_cast<device_type&>(o)); break;
-    case object_kind::access: free(static_cast<access_record&>(o)); break;
+    case object_kind::device: destroy_in(memory_, &static_cast<device_type&>(o)); break;
+    case object_kind::access: destroy_in(memory_, &static_cast<access_record&>(o)); break;
     case object_kind::foreign: static_cast<foreign_object&>(o).destroyed(); break;
   }
 }

@@ -11,10 +11,10 @@ namespace iopt::iommufd {
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_type& group)
     -> result<pagetable_type*> {
-  pagetable_type* const p = create<pagetable_type>(in, group);
+  pagetable_type* const p = create_in<pagetable_type>(memory_, in, group);
   if (p == nullptr) return fail(errc::not_enough_memory);
   if (const result<void> done = objects_.reserve(*p); !done) {
-    free(*p);
+    destroy_in(memory_, p);
     return fail(done.error());
   }
   objects_.hold(in);
@@ -22,7 +22,7 @@ auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_t
   if (!made) {
     objects_.abandon(*p);
     put_needed(in);
-    free(*p);
+    destroy_in(memory_, p);
     return fail(made.error());
   }
   p->domain = *made;
@@ -38,7 +38,7 @@ void context<Pinner, Domain, Profile>::abandon(pagetable_type& p) noexcept {
   p.maker->destroy_domain(*p.domain);
   objects_.abandon(p);
   put_needed(*p.shows);
-  free(p);
+  destroy_in(memory_, &p);
 }
 
 /// Its domain is filled: it is found from here on, and the last of its space.
@@ -67,7 +67,7 @@ void context<Pinner, Domain, Profile>::end_pagetable(pagetable_type& p) noexcept
   p.shows->table.detach(*p.domain);
   p.maker->destroy_domain(*p.domain);
   put_needed(*p.shows);
-  free(p);
+  destroy_in(memory_, &p);
 }
 
 /// `told` is called with its number before it is found; what it answers may still undo all.

@@ -52,7 +52,7 @@ result<void> context<Pinner, Domain, Profile>::alloc_call(const argument_type& a
     objects_.publish(**s);
   } else {
     objects_.abandon(**s);
-    free(**s);
+    destroy_in(memory_, *s);
   }
   return told;
 }

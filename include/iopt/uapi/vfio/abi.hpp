@@ -3,11 +3,13 @@
 // Declared here, because a program that answers ioctls need not have the headers of the kernel that
 // it stands for. Where <linux/vfio.h> is there, every number and size is compared with it.
 //
-// Layer: uapi. Includes: the standard library; <linux/vfio.h> if present.
+// Layer: uapi. Includes: base/access.hpp, the standard library; <linux/vfio.h> if present.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "iopt/base/access.hpp"
 
 #if __has_include(<linux/vfio.h>)
 #include <linux/vfio.h>
@@ -112,6 +114,10 @@ struct dma_avail_capability {
 inline constexpr std::uint32_t map_read = 1;
 inline constexpr std::uint32_t map_write = 2;
 inline constexpr std::uint32_t map_vaddr = 4;
+constexpr access_rights rights_of(std::uint32_t map_flags) noexcept {
+  return ((map_flags & map_read) != 0 ? access_rights::read : access_rights::none) |
+         ((map_flags & map_write) != 0 ? access_rights::write : access_rights::none);
+}
 struct dma_map {
   std::uint32_t argsz;
   std::uint32_t flags;

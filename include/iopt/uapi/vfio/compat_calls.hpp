@@ -101,9 +101,7 @@ class compat_calls {
   result<void> map_dma(std::uint32_t flags, user_address vaddr, iova at, std::uint64_t size_bytes) {
     if ((flags & ~(abi::map_read | abi::map_write)) != 0) return fail(errc::invalid_argument);
     if (table_ == nullptr) return fail(errc::no_such_device);
-    const access_rights rights =
-        ((flags & abi::map_read) != 0 ? access_rights::read : access_rights::none) |
-        ((flags & abi::map_write) != 0 ? access_rights::write : access_rights::none);
+    const access_rights rights = abi::rights_of(flags);
     typename Table::memory from = table_->user_memory(vaddr);
     if (caller_.has(capability::lock_memory)) from.of.mode = account_mode::none;
     const result<iova> mapped = table_->map(from, size_bytes, rights, at);

@@ -71,7 +71,7 @@ class iommufd_container {
     if (find(group) != nullptr) return fail(errc::invalid_argument);
     const bool bare = group.kind() == group_kind::none;
     if (bare ? table_.has_value() : noiommu_) return fail(errc::invalid_argument);
-    member* const m = create<member>(&group);
+    member* const m = create_in<member>(memory_, &group);
     if (m == nullptr) return fail(errc::not_enough_memory);
     if (bare) {
       noiommu_ = true;
@@ -92,7 +92,7 @@ class iommufd_container {
     member** link = &groups_;
     while (*link != m) link = &(*link)->next;
     *link = m->next;
-    destroy(m);
+    destroy_in(memory_, m);
     return {};
   }
 
@@ -191,14 +191,14 @@ class iommufd_container {
         m.at = d;
         return {};
       }
-      if (joined.error() != errc::invalid_argument)
-        return joined;  // it does not suit: the next may
+      // One that does not suit is passed over: the next may.
+      if (joined.error() != errc::invalid_argument) return joined;
     }
-    domain_record* const fresh = create<domain_record>();
+    domain_record* const fresh = create_in<domain_record>(memory_);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
     const result<Domain*> made = group.create_domain();
     if (!made) {
-      destroy(fresh);
+      destroy_in(memory_, fresh);
       return fail(made.error());
     }
     result<void> done = group.attach(**made);
@@ -210,7 +210,7 @@ class iommufd_container {
     }
     if (!done) {
       group.destroy_domain(**made);
-      destroy(fresh);
+      destroy_in(memory_, fresh);
       return done;
     }
     *fresh = {&group, *made, group.iommu(), 1, std::exchange(first_domain_, fresh)};
@@ -227,18 +227,7 @@ class iommufd_container {
     while (*link != &d) link = &(*link)->next;
     *link = d.next;
     d.maker->destroy_domain(*d.domain);
-    destroy(&d);
-  }
-
-  template <class T, class... Arguments>
-  T* create(Arguments&&... arguments) noexcept {
-    void* const place = memory_.allocate(sizeof(T), alignof(T));
-    return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
-  }
-  template <class T>
-  void destroy(T* object) noexcept {
-    object->~T();
-    memory_.deallocate(object, sizeof(T), alignof(T));
+    destroy_in(memory_, &d);
   }
 
   Pinner& pinner_;

@@ -29,16 +29,13 @@ class memory_user {
   ~memory_user() = default;
 
  private:
-  template <class List>
   friend class memory_user_list;
   memory_user* next_ = nullptr;
 };
 
-/// memory_user_list: the registered users. (A template only so that it may be befriended.)
-template <class Tag = void>
+/// memory_user_list: the registered users.
 class memory_user_list {
  public:
-  bool empty() const noexcept { return first_ == nullptr; }
   void add(memory_user& u) noexcept {
     u.next_ = first_;
     first_ = &u;

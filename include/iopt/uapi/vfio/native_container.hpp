@@ -266,6 +266,7 @@ class native_container {
   void for_each_mapping(iova_range range, bool stops, F f) const;
   result<std::uint64_t> invalidate_addresses(iova_range range);
   result<std::uint64_t> remove(iova_range range, bool all);
+  result<std::uint64_t> take(iova_range range, bool all);
 
   // native_groups.hpp
   member* find(const group_type& group) noexcept;
@@ -274,7 +275,7 @@ class native_container {
   result<void> attach(member& m);
   result<void> attach_to_iommu(member& m);
   result<void> reserve_for(member& m);
-  result<void> fits(const Domain& domain, std::span<const reserved_region> reserved) const;
+  result<void> fits(iova_range aperture) const;
   result<domain_record*> shareable(member& m, domain_record& fresh);
   void detach(member& m) noexcept;
   void release_driver() noexcept;
@@ -296,7 +297,6 @@ class native_container {
   result<void> tell(dirty_log& log, iova_range part, user_address bitmap, iova base);
   result<void> check_bitmap(std::uint64_t size_bytes, const abi::bitmap& bits) const;
   void track_in_hardware(bool on) noexcept;
-  void all_written() noexcept;
   void lose_untracked(const member& m) noexcept;
   result<uapi::answer> dirty_ioctl(user_address argument);
 
@@ -309,24 +309,13 @@ class native_container {
   result<uapi::answer> map_ioctl(user_address argument);
   result<uapi::answer> unmap_ioctl(user_address argument);
 
-  template <class T, class... Arguments>
-  T* create(Arguments&&... arguments) noexcept {
-    void* const place = memory_.allocate(sizeof(T), alignof(T));
-    return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
-  }
-  template <class T>
-  void destroy(T* object) noexcept {
-    object->~T();
-    memory_.deallocate(object, sizeof(T), alignof(T));
-  }
-
   Pinner& pinner_;
   container_options options_;
   [[no_unique_address]] copy_type copy_;
   [[no_unique_address]] caller_type caller_;
   [[no_unique_address]] memory_source_type memory_;
   typename traits::mutex users_lock_{};  // before lock_; held while users are told
-  memory_user_list<> users_;
+  memory_user_list users_;
   mutable typename traits::mutex lock_{};  // over all that follows
 
   member* groups_ = nullptr;

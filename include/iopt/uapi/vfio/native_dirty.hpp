@@ -143,18 +143,12 @@ result<void> native_container<Pinner, Domain, Profile>::track_dirty_pages(bool o
   return {};
 }
 
-/// Sets every page of every mapping.
-template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
-void native_container<Pinner, Domain, Profile>::all_written() noexcept {
-  for (dirty_log* log = logs_.first(); log != nullptr; log = logs_.next(*log)) log->set_all();
-}
-
 /// A group left. If it could write anywhere, it may have.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 void native_container<Pinner, Domain, Profile>::lose_untracked(const member& m) noexcept {
   if (m.pins_only) return;
   --untracked_groups_;
-  if (tracking_) all_written();
+  for (dirty_log* log = logs_.first(); log != nullptr; log = logs_.next(*log)) log->set_all();
 }
 
 /// What type1 asks of a caller's bitmap for so many bytes of IOVA, before it looks at anything else.
@@ -226,7 +220,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::unmap_dma_with_
     collect(*log);
     if (const result<void> told = tell(*log, part, {bits.data}, first); !told)
       return fail(told.error());
-    const result<std::uint64_t> gone = remove(part, false);
+    const result<std::uint64_t> gone = take(part, false);
     if (!gone) return gone;
     bytes += *gone;
     log = part.last == range->last ? nullptr : logs_.first_overlap({part.last + 1, range->last});

@@ -61,11 +61,11 @@ result<void> native_container<Pinner, Domain, Profile>::join(group_type& group) 
     return fail(errc::operation_not_permitted);
   if (driver_ == driver::type1 && any_address_invalid()) return fail(errc::device_or_resource_busy);
   if (find(group) != nullptr) return fail(errc::invalid_argument);
-  member* const m = create<member>(&group);
+  member* const m = create_in<member>(memory_, &group);
   if (m == nullptr) return fail(errc::not_enough_memory);
   if (driver_ == driver::type1) {
     if (const result<void> done = attach(*m); !done) {
-      destroy(m);
+      destroy_in(memory_, m);
       return done;
     }
   }
@@ -82,7 +82,7 @@ result<void> native_container<Pinner, Domain, Profile>::leave(group_type& group)
   member** link = &groups_;
   while (*link != m) link = &(*link)->next;
   *link = m->next;
-  destroy(m);
+  destroy_in(memory_, m);
   if (groups_ == nullptr) release_driver();
   return {};
 }
@@ -139,24 +139,17 @@ result<void> native_container<Pinner, Domain, Profile>::attach(member& m) {
   return {};
 }
 
-/// Whether what is mapped can be translated, and something is left that may be mapped.
+/// Whether what is mapped can be translated.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
-result<void> native_container<Pinner, Domain, Profile>::fits(
-    const Domain& domain, std::span<const reserved_region> reserved) const {
-  const auto is_free = [&](iova_range r) { return !table_->first_in(r); };
-  const iova_range aperture = domain.aperture();
-  if (aperture.first.value != 0 && !is_free({{0}, aperture.first - 1}))
-    return fail(errc::invalid_argument);
-  if (aperture.last.value != top && !is_free({aperture.last + 1, {top}}))
-    return fail(errc::invalid_argument);
-  for (const reserved_region& r : reserved) {
-    if (r.what != reserved_region::kind::direct_relaxable && !is_free(r.range))
-      return fail(errc::invalid_argument);
-  }
+result<void> native_container<Pinner, Domain, Profile>::fits(iova_range aperture) const {
+  const bool below = aperture.first.value != 0 && table_->first_in({{0}, aperture.first - 1});
+  const bool above = aperture.last.value != top && table_->first_in({aperture.last + 1, {top}});
+  if (below || above) return fail(errc::invalid_argument);
   return {};
 }
 
-/// Keeps what the group's devices need for themselves free. The member is who reserved it.
+/// Keeps what the group's devices need for themselves free, if nothing is mapped there. The member is
+/// who reserved it.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<void> native_container<Pinner, Domain, Profile>::reserve_for(member& m) {
   result<void> done{};
@@ -173,11 +166,11 @@ result<void> native_container<Pinner, Domain, Profile>::reserve_for(member& m) {
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<void> native_container<Pinner, Domain, Profile>::attach_to_iommu(member& m) {
   group_type& group = *m.group;
-  domain_record* const fresh = create<domain_record>();
+  domain_record* const fresh = create_in<domain_record>(memory_);
   if (fresh == nullptr) return fail(errc::not_enough_memory);
   const result<Domain*> made = group.create_domain();
   if (!made) {
-    destroy(fresh);
+    destroy_in(memory_, fresh);
     return fail(made.error());
   }
   *fresh = {&group, *made, group.iommu(), false};
@@ -187,7 +180,7 @@ result<void> native_container<Pinner, Domain, Profile>::attach_to_iommu(member& 
     if (reserved) table_->unreserve(&m);
     if (attached) group.detach(**made);
     group.destroy_domain(**made);
-    destroy(fresh);
+    destroy_in(memory_, fresh);
     return why;
   };
 
@@ -195,7 +188,7 @@ result<void> native_container<Pinner, Domain, Profile>::attach_to_iommu(member& 
   if (version_ == abi::type1_nesting_iommu) done = group.enable_nesting(**made);
   if (done) done = group.attach(**made);
   attached = done.has_value();
-  if (done) done = fits(**made, group.reserved_regions());
+  if (done) done = fits((*made)->aperture());
   if (done) done = reserve_for(m);
   reserved = done.has_value();
   if (done) {
@@ -217,7 +210,7 @@ result<void> native_container<Pinner, Domain, Profile>::attach_to_iommu(member& 
   }
   if (*shared != nullptr) {
     group.destroy_domain(**made);
-    destroy(fresh);
+    destroy_in(memory_, fresh);
     ++(*shared)->users;
     m.at = *shared;
     return {};
@@ -268,7 +261,7 @@ void native_container<Pinner, Domain, Profile>::detach(member& m) noexcept {
       while (*link != &d) link = &(*link)->next;
       *link = d.next;
       d.maker->destroy_domain(*d.domain);
-      destroy(&d);
+      destroy_in(memory_, &d);
     }
     table_->unreserve(&m);
     lose_untracked(m);

@@ -82,8 +82,7 @@ auto native_container<Pinner, Domain, Profile>::memory_for(user_address vaddr,
       return table_->device_memory(shown->exporter, shown->offset);
   }
   memory_type m = table_->user_memory(vaddr);
-  m.of.mode =
-      caller_.has(capability::lock_memory) ? account_mode::type1_unlimited : account_mode::type1;
+  m.of.mode = locked_by(caller_);
   return m;
 }
 
@@ -101,9 +100,7 @@ result<void> native_container<Pinner, Domain, Profile>::map_dma(std::uint32_t fl
     if (size_bytes == 0) return fail(errc::invalid_argument);
     if (wraps) return fail(wrap_error());
   }
-  const access_rights rights =
-      ((flags & abi::map_read) != 0 ? access_rights::read : access_rights::none) |
-      ((flags & abi::map_write) != 0 ? access_rights::write : access_rights::none);
+  const access_rights rights = abi::rights_of(flags);
   const bool moves = (flags & abi::map_vaddr) != 0;
   if (moves == (rights != access_rights::none)) return fail(errc::invalid_argument);
   if (size_bytes == 0 || ((size_bytes | at.value | vaddr.value) & (granule() - 1)) != 0)
@@ -149,9 +146,7 @@ result<void> native_container<Pinner, Domain, Profile>::give_new_address(iova_ra
   if (there->kind == origin_kind::device) return table_->resume_access(where, old);
   memory_type fresh = table_->user_memory(vaddr);
   fresh.of.mode = old.of.mode;  // whose memory it is decides, and the owner may be another now
-  if (!(fresh.of.owner == old.of.owner))
-    fresh.of.mode =
-        caller_.has(capability::lock_memory) ? account_mode::type1_unlimited : account_mode::type1;
+  if (!(fresh.of.owner == old.of.owner)) fresh.of.mode = locked_by(caller_);
   return table_->resume_access(where, fresh);
 }
 
@@ -246,6 +241,12 @@ template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<std::uint64_t> native_container<Pinner, Domain, Profile>::remove(iova_range range,
                                                                         bool all) {
   if (const result<void> ok = let_go(range, all); !ok) return fail(ok.error());
+  return take(range, all);
+}
+
+/// The same, behind let_go().
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<std::uint64_t> native_container<Pinner, Domain, Profile>::take(iova_range range, bool all) {
   log_cuts cuts{};
   if (Profile::punches_holes && !all) {
     // A hole in the middle of a mapping makes two of it.

@@ -11,6 +11,7 @@ namespace iopt::vfio {
 /// they are told, and all is looked at anew then.
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<void> native_container<Pinner, Domain, Profile>::let_go(iova_range range, bool all) {
+  if (user_count_ == 0) return {};
   constexpr unsigned patience = 100;
   std::optional<iova> asked;
   unsigned tries = 0;

@@ -3,12 +3,14 @@
 // What is fixed when a program is built is a profile (uapi/profile.hpp); what an administrator sets
 // is container_options.
 //
-// Layer: uapi. Includes: uapi/profile.hpp, the standard library.
+// Layer: uapi. Includes: policy, uapi/profile.hpp, the standard library.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 
+#include "iopt/policy/account.hpp"
+#include "iopt/policy/credentials.hpp"
 #include "iopt/uapi/profile.hpp"
 
 namespace iopt::vfio {
@@ -42,6 +44,12 @@ concept container_profile = uapi::front_end_profile<P> && requires {
 };
 static_assert(container_profile<type1_profile> && container_profile<iommufd_profile> &&
               container_profile<hole_punching_profile>);
+
+/// How type1 and SPAPR count what a caller locks.
+template <credentials Caller>
+account_mode locked_by(Caller& caller) noexcept {
+  return caller.has(capability::lock_memory) ? account_mode::type1_unlimited : account_mode::type1;
+}
 
 /// container_options: what Linux has module parameters for.
 struct container_options {

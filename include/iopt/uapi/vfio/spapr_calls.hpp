@@ -10,9 +10,7 @@ namespace iopt::vfio {
 // --- What every call asks first -------------------------------------------------------------------
 
 /// A container that is bound to a process serves no other.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::enter() const {
   if (driver_ == driver::none) return fail(errc::invalid_argument);
   if (owner_ && !(*owner_ == registered_.pinner().current()))
@@ -20,33 +18,25 @@ result<void> spapr_container<Pinner, Domain, Profile>::enter() const {
   return {};
 }
 /// A call of the other version is no call.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::enter(driver wanted) const {
   if (const result<void> ok = enter(); !ok) return ok;
   if (driver_ != wanted) return fail(errc::inappropriate_io_control_operation);
   return {};
 }
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::enter_enabled() const {
   if (const result<void> ok = enter(); !ok) return ok;
   if (!enabled_) return fail(errc::operation_not_permitted);
   return {};
 }
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::enter_bound(driver wanted) {
   if (const result<void> ok = enter(wanted); !ok) return ok;
   return bind();
 }
 /// Binds to the caller's process, if it is not yet.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::bind() {
   if (owner_) return {};
   const owner_type caller = pinner().current();
@@ -61,9 +51,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::bind() {
 
 // --- Enabling, registering ------------------------------------------------------------------------
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::enable() {
   guard held(lock_);
   if (const result<void> ok = enter(driver::v1); !ok) return ok;
@@ -80,9 +68,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::enable() {
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::disable() {
   guard held(lock_);
   if (const result<void> ok = enter(driver::v1); !ok) return ok;
@@ -92,9 +78,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::disable() {
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::register_memory(user_address first,
                                                                        std::uint64_t length_bytes) {
   guard held(lock_);
@@ -107,7 +91,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::register_memory(user_addr
       if (r->region == there) return fail(errc::device_or_resource_busy);
   const result<region_type*> region = registered_.add(*space_, first, length_bytes, mode());
   if (!region) return fail(region.error());
-  registration* const fresh = create<registration>(*region, registrations_);
+  registration* const fresh = create_in<registration>(memory_, *region, registrations_);
   if (fresh == nullptr) {
     registered_.remove(*space_, **region);
     return fail(errc::not_enough_memory);
@@ -117,9 +101,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::register_memory(user_addr
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::unregister_memory(
     user_address first, std::uint64_t length_bytes) {
   guard held(lock_);
@@ -133,16 +115,14 @@ result<void> spapr_container<Pinner, Domain, Profile>::unregister_memory(
   if (there == nullptr || *link == nullptr) return fail(errc::no_such_file_or_directory);
   registration* const gone = *link;
   *link = gone->next;
-  destroy(gone);
+  destroy_in(memory_, gone);
   registered_.remove(*space_, *there);
   return {};
 }
 
 // --- Mapping --------------------------------------------------------------------------------------
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::map_dma(std::uint32_t flags,
                                                                        user_address vaddr, iova at,
                                                                        std::uint64_t size_bytes) {
@@ -160,17 +140,13 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::map_dma(std::uint
   if (size_bytes - 1 > w.range().last - at) return fail(errc::invalid_argument);
   if (size_bytes - 1 > top - vaddr.value)
     return fail(driver_ == driver::v1 ? errc::bad_address : errc::invalid_argument);
-  const access_rights rights =
-      ((flags & abi::map_read) != 0 ? access_rights::read : access_rights::none) |
-      ((flags & abi::map_write) != 0 ? access_rights::write : access_rights::none);
+  const access_rights rights = abi::rights_of(flags);
   const result<void> shown = w.put(*owner_, iova_range::sized(at, size_bytes), vaddr, rights);
   if (!shown) return fail(shown.error());
   return 0;
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unmap_dma(std::uint32_t flags,
                                                                          iova first,
                                                                          std::uint64_t size_bytes) {
@@ -193,9 +169,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unmap_dma(std::ui
 
 // --- As bytes -------------------------------------------------------------------------------------
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 uapi::answer spapr_container<Pinner, Domain, Profile>::ioctl(std::uint32_t request,
                                                              std::uint64_t argument) {
   switch (request) {
@@ -218,9 +192,7 @@ uapi::answer spapr_container<Pinner, Domain, Profile>::ioctl(std::uint32_t reque
   return uapi::refusal(ok ? errc::inappropriate_io_control_operation : ok.error().code);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::info_ioctl(user_address argument) {
   guard held(lock_);
   if (const result<void> ok = enter(); !ok) return fail(ok.error());
@@ -242,9 +214,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::info_ioctl(user_a
   return 0;
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::map_ioctl(user_address argument) {
   if (const result<void> ok = locked([&] { return enter_enabled(); }); !ok) return fail(ok.error());
   const auto in = uapi::read_argument<abi::dma_map>(copy_, argument);
@@ -252,9 +222,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::map_ioctl(user_ad
   return map_dma(in->flags, {in->vaddr}, {in->iova}, in->size);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unmap_ioctl(user_address argument) {
   if (const result<void> ok = locked([&] { return enter_enabled(); }); !ok) return fail(ok.error());
   const auto in = uapi::read_argument<abi::dma_unmap>(copy_, argument);
@@ -262,9 +230,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unmap_ioctl(user_
   return unmap_dma(in->flags, {in->iova}, in->size);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::register_ioctl(
     user_address argument) {
   if (const result<void> ok = locked([&] { return enter_bound(driver::v2); }); !ok)
@@ -275,9 +241,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::register_ioctl(
   return uapi::answer_of(register_memory({in->vaddr}, in->size));
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unregister_ioctl(
     user_address argument) {
   const result<void> ok = locked([&] {
@@ -291,9 +255,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::unregister_ioctl(
   return uapi::answer_of(unregister_memory({in->vaddr}, in->size));
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::create_ioctl(user_address argument) {
   if (const result<void> ok = locked([&] { return enter_bound(driver::v2); }); !ok)
     return fail(ok.error());
@@ -308,9 +270,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::create_ioctl(user
   return uapi::answer_of(uapi::write_bytes(copy_, argument, *in));
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::remove_ioctl(user_address argument) {
   if (const result<void> ok = locked([&] { return enter_bound(driver::v2); }); !ok)
     return fail(ok.error());
@@ -321,9 +281,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::remove_ioctl(user
 }
 
 /// VFIO_EEH_PE_OP: each group in turn, until one answers anything but 0.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::errors_ioctl(user_address argument) {
   guard held(lock_);
   if (const result<void> ok = enter(); !ok) return fail(ok.error());
@@ -334,9 +292,7 @@ result<uapi::answer> spapr_container<Pinner, Domain, Profile>::errors_ioctl(user
   return 0;
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<uapi::answer> spapr_container<Pinner, Domain, Profile>::operate(group_type& group,
                                                                        user_address argument) {
   if (!group.handles_errors()) return fail(errc::no_such_device);

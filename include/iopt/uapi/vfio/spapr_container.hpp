@@ -47,23 +47,14 @@
 #include <string_view>
 #include <utility>
 
-#include "iopt/policy/credentials.hpp"
 #include "iopt/policy/tce_group.hpp"
-#include "iopt/policy/user_copy.hpp"
 #include "iopt/uapi/argument.hpp"
+#include "iopt/uapi/vfio/profile.hpp"
 #include "iopt/uapi/vfio/spapr_abi.hpp"
 #include "iopt/uapi/vfio/spapr_memory.hpp"
 #include "iopt/uapi/vfio/spapr_window.hpp"
 
 namespace iopt::vfio {
-
-/// spapr_profile: a program of one thread that trusts itself. To change one thing, derive; a
-/// platform with CPU pages of 64 KiB has traits that say so.
-struct spapr_profile {
-  using traits = single_threaded;
-  using copy = trusted_caller;
-  using caller = every_capability;
-};
 
 /// spapr_options: what the platform says.
 struct spapr_options {
@@ -84,9 +75,8 @@ struct spapr_options {
 /// Threads     One lock over it all.
 /// Source      Linux 6.12 vfio_iommu_spapr_tce.c and container.c, as facts.
 /// Tested by   tests/uapi/vfio/spapr_container_test.cpp
-template <page_pinner Pinner, tce_table Domain, class Profile = spapr_profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain,
+          uapi::front_end_profile Profile = uapi::default_profile>
 class spapr_container {
  public:
   using traits = typename Profile::traits;
@@ -210,20 +200,7 @@ class spapr_container {
   };
 
   Pinner& pinner() noexcept { return registered_.pinner(); }
-  account_mode mode() {
-    return caller_.has(capability::lock_memory) ? account_mode::type1_unlimited
-                                                : account_mode::type1;
-  }
-  template <class T, class... Arguments>
-  T* create(Arguments&&... arguments) noexcept {
-    void* const place = memory_.allocate(sizeof(T), alignof(T));
-    return place == nullptr ? nullptr : new (place) T{static_cast<Arguments&&>(arguments)...};
-  }
-  template <class T>
-  void destroy(T* object) noexcept {
-    object->~T();
-    memory_.deallocate(object, sizeof(T), alignof(T));
-  }
+  account_mode mode() noexcept { return locked_by(caller_); }
 
   // spapr_groups.hpp
   member* find(const group_type& group) noexcept;

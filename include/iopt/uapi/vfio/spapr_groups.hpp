@@ -7,18 +7,14 @@
 
 namespace iopt::vfio {
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 auto spapr_container<Pinner, Domain, Profile>::find(const group_type& group) noexcept -> member* {
   for (member* m = groups_; m != nullptr; m = m->next)
     if (m->group == &group) return m;
   return nullptr;
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 std::int64_t spapr_container<Pinner, Domain, Profile>::check_extension(
     std::uint64_t extension) const noexcept {
   switch (extension) {
@@ -29,17 +25,15 @@ std::int64_t spapr_container<Pinner, Domain, Profile>::check_extension(
   }
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::join(group_type& group) {
   guard held(lock_);
   if (find(group) != nullptr) return fail(errc::invalid_argument);
-  member* const m = create<member>(&group);
+  member* const m = create_in<member>(memory_, &group);
   if (m == nullptr) return fail(errc::not_enough_memory);
   if (driver_ != driver::none) {
     if (const result<void> done = attach(*m); !done) {
-      destroy(m);
+      destroy_in(memory_, m);
       return done;
     }
   }
@@ -47,9 +41,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::join(group_type& group) {
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::leave(group_type& group) noexcept {
   guard held(lock_);
   member* const m = find(group);
@@ -58,14 +50,12 @@ result<void> spapr_container<Pinner, Domain, Profile>::leave(group_type& group) 
   member** link = &groups_;
   while (*link != m) link = &(*link)->next;
   *link = m->next;
-  destroy(m);
+  destroy_in(memory_, m);
   if (groups_ == nullptr && driver_ != driver::none) release_driver(group);
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::set_iommu(std::uint64_t type) {
   guard held(lock_);
   if (groups_ == nullptr || driver_ != driver::none) return fail(errc::invalid_argument);
@@ -82,9 +72,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::set_iommu(std::uint64_t t
   return done;
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::attach(member& m) {
   group_type& group = *m.group;
   if (group.kind() != group_kind::iommu) return fail(errc::invalid_argument);
@@ -108,9 +96,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::attach(member& m) {
 }
 
 /// Every entry of every window goes, whoever else uses them.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 void spapr_container<Pinner, Domain, Profile>::detach(member& m) noexcept {
   member** link = &attached_;
   while (*link != &m) link = &(*link)->next_attached;
@@ -124,16 +110,14 @@ void spapr_container<Pinner, Domain, Profile>::detach(member& m) noexcept {
 }
 
 /// The driver goes, with all it has. Requires: no group is attached.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 void spapr_container<Pinner, Domain, Profile>::release_driver(group_type& last) noexcept {
   for (window_record*& w : windows_)
     if (w != nullptr) free_window(std::exchange(w, nullptr), last);
   while (registrations_ != nullptr) {
     registration* const r = std::exchange(registrations_, registrations_->next);
     registered_.remove(*space_, *r->region);
-    destroy(r);
+    destroy_in(memory_, r);
   }
   if (enabled_pages_ != 0) pinner().uncharge(*owner_, enabled_mode_, enabled_pages_);
   if (space_ != nullptr) registered_.unbind(*std::exchange(space_, nullptr));
@@ -144,9 +128,7 @@ void spapr_container<Pinner, Domain, Profile>::release_driver(group_type& last) 
 }
 
 /// A window that no group sees yet. Requires: bound.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 auto spapr_container<Pinner, Domain, Profile>::new_window(const tce_window& wanted,
                                                           std::size_t slot)
     -> result<window_record*> {
@@ -167,7 +149,7 @@ auto spapr_container<Pinner, Domain, Profile>::new_window(const tce_window& want
     pinner().uncharge(*owner_, how, pages);
     return fail(table.error());
   }
-  window_record* const w = create<window_record>(registered_, space_, **table, memory_);
+  window_record* const w = create_in<window_record>(memory_, registered_, space_, **table, memory_);
   if (w == nullptr) {
     group.destroy_table(**table);
     pinner().uncharge(*owner_, how, pages);
@@ -183,22 +165,18 @@ auto spapr_container<Pinner, Domain, Profile>::new_window(const tce_window& want
 }
 
 /// Requires: its entries are cleared, and no group sees it.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 void spapr_container<Pinner, Domain, Profile>::free_window(window_record* w,
                                                            group_type& through) noexcept {
   Domain& table = w->shows.table();
   const std::uint64_t pages = w->charged_pages;
   const account_mode how = w->mode;
-  destroy(w);
+  destroy_in(memory_, w);
   through.destroy_table(table);
   pinner().uncharge(*owner_, how, pages);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<iova> spapr_container<Pinner, Domain, Profile>::add_window(const tce_window& wanted) {
   std::size_t slot = 0;
   while (slot < tce_windows && windows_[slot] != nullptr) ++slot;
@@ -218,9 +196,7 @@ result<iova> spapr_container<Pinner, Domain, Profile>::add_window(const tce_wind
 }
 
 /// The window below 4 GiB is made when it is first needed.
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::add_default_window() {
   if (!default_window_pending_) return {};
   const result<iova> made = add_window(
@@ -230,18 +206,14 @@ result<void> spapr_container<Pinner, Domain, Profile>::add_default_window() {
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 auto spapr_container<Pinner, Domain, Profile>::window_at(iova at) -> result<window_record*> {
   for (window_record* w : windows_)
     if (w != nullptr && w->shows.range().contains(at)) return w;
   return fail(errc::no_such_device_or_address);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<iova> spapr_container<Pinner, Domain, Profile>::create_window(const tce_window& window) {
   guard held(lock_);
   if (const result<void> ok = enter_bound(driver::v2); !ok) return fail(ok.error());
@@ -249,9 +221,7 @@ result<iova> spapr_container<Pinner, Domain, Profile>::create_window(const tce_w
   return add_window(window);
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 result<void> spapr_container<Pinner, Domain, Profile>::remove_window(iova inside) {
   guard held(lock_);
   if (const result<void> ok = enter_bound(driver::v2); !ok) return ok;
@@ -272,9 +242,7 @@ result<void> spapr_container<Pinner, Domain, Profile>::remove_window(iova inside
   return {};
 }
 
-template <page_pinner Pinner, tce_table Domain, class Profile>
-  requires table_traits<typename Profile::traits> && user_copy<typename Profile::copy> &&
-           credentials<typename Profile::caller>
+template <page_pinner Pinner, tce_table Domain, uapi::front_end_profile Profile>
 std::string_view spapr_container<Pinner, Domain, Profile>::verify() const {
   guard held(lock_);
   for (const window_record* w : windows_) {

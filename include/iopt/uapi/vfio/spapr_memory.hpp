@@ -157,7 +157,7 @@ class spapr_memory {
         drop_unused(*s, *r);
       }
       spaces_ = s->next;
-      destroy(s);
+      destroy_in(memory_, s);
     }
   }
 
@@ -183,7 +183,7 @@ class spapr_memory {
     space** link = &spaces_;
     while (*link != &s) link = &(*link)->next;
     *link = s.next;
-    destroy(&s);
+    destroy_in(memory_, &s);
   }
 
   /// The region that is exactly this range, or nullptr. A length of 0 is no region's.
@@ -207,19 +207,18 @@ class spapr_memory {
     const std::uint64_t count = length_bytes / page_bytes;
     if (const result<void> charged = pinner().charge(s.owner, mode, count); !charged)
       return fail(charged.error());
-    void* const place = memory_.allocate(sizeof(region), alignof(region));
+    region* const fresh = create_in<region>(memory_, pinner_, *where, mode, memory_);
     result<void> done{};
-    if (place == nullptr) {
+    if (fresh == nullptr) {
       done = fail(errc::not_enough_memory);
     } else {
-      region* const fresh = new (place) region(pinner_, *where, mode, memory_);
       done = pin(s, *fresh);
       if (done && s.regions.first_overlap(*where) != nullptr) done = fail(errc::invalid_argument);
       if (done) {
         s.regions.insert(*fresh);
         return fresh;
       }
-      destroy(fresh);
+      destroy_in(memory_, fresh);
     }
     pinner().uncharge(s.owner, mode, count);
     return fail(done.error());
@@ -356,13 +355,8 @@ class spapr_memory {
     s.regions.erase(r);
     const std::uint64_t count = (r.range.length_minus_one() + 1) / page_bytes;
     const account_mode mode = r.mode;
-    destroy(&r);
+    destroy_in(memory_, &r);
     pinner().uncharge(s.owner, mode, count);
-  }
-  template <class T>
-  void destroy(T* object) noexcept {
-    object->~T();
-    memory_.deallocate(object, sizeof(T), alignof(T));
   }
 
   uncounted pinner_;
