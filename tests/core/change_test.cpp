@@ -26,8 +26,8 @@ physical shown(W& w, std::size_t domain, std::uint64_t io_page) {
 }
 physical memory(W& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), W::at(n)); }
 
-/// A domain in which something comes between, before it maps or unmaps: what another thread might do
-/// just then.
+/// A domain in which something comes between, before it maps or after it unmaps: what another thread
+/// might do just then.
 struct interrupted_domain : mock::domain {
   using mock::domain::domain;
   mock::domain& inner() { return *this; }
@@ -37,10 +37,11 @@ struct interrupted_domain : mock::domain {
     return mock::domain::map(r, p, a);
   }
   std::uint64_t unmap(iova_range r) noexcept {
-    if (r.first == before_unmap) std::exchange(between_unmap, [] {})();
-    return mock::domain::unmap(r);
+    const std::uint64_t bytes = mock::domain::unmap(r);
+    if (r.first == after) std::exchange(between_unmap, [] {})();
+    return bytes;
   }
-  iova before{}, before_unmap{};
+  iova before{}, after{};
   std::function<void()> between = [] {}, between_unmap = [] {};
 };
 
@@ -481,7 +482,7 @@ TEST_CASE("memory that is back while a copy of it is undone is not shown in the 
   const snapshot before = w.look();
   d.before = w.io(38);  // the third of three areas
   d.between = [&] { w.faults.arm(0); };
-  d.before_unmap = w.io(34);  // the second, when the first is undone
+  d.after = w.io(34);  // the second, when the first is undone
   bool back = false;
   d.between_unmap = [&] {
     must(t.restore(bar));
@@ -492,6 +493,27 @@ TEST_CASE("memory that is back while a copy of it is undone is not shown in the 
   CHECK(w.verify() == "");
   t.revoke(bar);
   CHECK(difference(before, w.look()) == "");
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("device memory that an unmap has begun to take down is out of reach when it is revoked") {
+  using V = world<kind<interrupted_domain>>;
+  V w;
+  auto& t = w.table();
+  interrupted_domain& d = w.attach_domain();
+  const auto bar = w.pinner.create_exporter(4 * w.page);
+  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
+  d.after = w.io(20);  // the second area, when the first is unmapped and not flushed
+  bool gone = false;
+  d.between_unmap = [&] {
+    t.revoke(bar);
+    w.pinner.set_revoked(bar, true);
+    gone = true;
+  };
+  CHECK(t.unmap(w.io(16), 8 * w.page, unmap_profile::iommufd).areas == 2);
+  CHECK(gone);
+  CHECK(w.verify() == "");
   REQUIRE(w.close() == "");
 }
 

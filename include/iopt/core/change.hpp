@@ -386,6 +386,8 @@ void io_pagetable<Pinner, Domain, Traits>::take_away(const Exporter& exporter) n
     moves(p).unfill(a, domains());
     a.filled = fill_state::revoked;
   }
+  // An unmap under way has taken its entries out, and may not have flushed yet.
+  transfer::flush(domains());
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -401,9 +403,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& expor
     pages_type& p = *a.source;
     if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
     detail::exclusive_lock inner(p.mutex);
-    p.revoked = false;
+    const bool was_revoked = std::exchange(p.revoked, false);
     if (a.filled == fill_state::revoked) done = moves(p).fill(a, domains());
-    if (!done) done = fail({done.error().code, error_place::area, a.where.first.value});
+    if (done) continue;
+    p.revoked = was_revoked;  // who fills another area of the pages has not seen it otherwise
+    done = fail({done.error().code, error_place::area, a.where.first.value});
   }
   if (!done) take_away(exporter);
   return done;
