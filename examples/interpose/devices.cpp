@@ -14,4 +14,11 @@ iopt::host::process_pinner<>& pinner() {
   return *made;
 }
 
+iopt::result<iopt::physical> page_at(iopt::user_address at) {
+  const auto seen = iopt::host::touchable_bytes(iopt::user_range::sized(at, iopt::host::page_bytes),
+                                                iopt::access_rights::read);
+  if (!seen) return iopt::fail(seen.error());
+  return iopt::physical{at.value};
+}
+
 }  // namespace interpose

@@ -22,4 +22,8 @@ opened open_iommu(std::string_view path);
 /// The one pinner of the process: pages are counted whoever pinned them.
 iopt::host::process_pinner<>& pinner();
 
+/// The page that the process sees at an address, as the pinner names it. Requires: a page's first byte.
+/// Errors: bad_address, it sees none.
+iopt::result<iopt::physical> page_at(iopt::user_address at);
+
 }  // namespace interpose

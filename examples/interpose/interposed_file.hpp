@@ -8,7 +8,7 @@
 
 namespace interpose {
 
-enum class file_kind : std::uint8_t { vfio_container, vfio_group, iommufd };
+enum class file_kind : std::uint8_t { vfio_container, vfio_group, iommufd, test_access };
 
 /// interposed_file: one opening of a device. A new device is a class of this kind and a line in
 /// devices.cpp.

@@ -10,7 +10,7 @@
 #include "iopt/core/multi_threaded.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
 #include "settings.hpp"
-#include "test_ioctl.hpp"
+#include "test_accesses.hpp"
 
 namespace interpose {
 namespace {
@@ -31,22 +31,31 @@ struct profile : uapi::default_profile {
 using context = iommufd::context<host::process_pinner<>, mock::domain, profile>;
 
 /// An iommufd; its devices are those of the kernel's own tests.
-class iommu_file final : public interposed_file {
+class iommu_file final : public interposed_file, public std::enable_shared_from_this<iommu_file> {
  public:
   file_kind kind() const noexcept override { return file_kind::iommufd; }
   uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
-    return context_.ioctl(request, argument, more_);
+    return context_.ioctl(request, argument, more{*this});
   }
 
  private:
+  using calls = test_calls<context, mock::domain>;
+  struct more {
+    static constexpr std::uint32_t last_number = calls::last_number;
+    uapi::answer operator()(const calls::argument_type& a) {
+      return of.tests_.run(a, of.shared_from_this());
+    }
+    iommu_file& of;
+  };
+
   static iommufd::context_options options() {
     iommufd::context_options o;
     o.allow_noiommu = true;
     return o;
   }
 
-  // The context goes first, and with it the devices whose groups `more_` keeps.
-  test::test_ioctl<context, mock::domain> more_{context_, {}};
+  // The context goes first, and with it the devices whose groups `tests_` keeps.
+  calls tests_{context_, {}};
   context context_{pinner(), options(), host::checked_caller{},
                    caller_of_iommu{{chosen().lock_memory}}};
 };

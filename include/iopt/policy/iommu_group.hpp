@@ -25,10 +25,12 @@ enum class group_kind : std::uint8_t {
   none,      // nothing: the devices see physical memory
 };
 
-/// What IOMMU_GET_HW_INFO tells of an IOMMU: a type of the uAPI, and bytes that it gives a meaning.
+/// What IOMMU_GET_HW_INFO tells of an IOMMU: a type of the uAPI, and bytes that it gives a meaning; and
+/// of its device, how many bits a PASID has (0: it has none).
 struct hardware_info {
   std::uint32_t type = 0;
   std::span<const std::byte> bytes{};
+  std::uint8_t pasid_bits = 0;
 };
 
 /// iommu_group: devices that share their view of memory.
@@ -68,7 +70,7 @@ class iommu_group {
     return done;
   }
 
-  /// Two stages of translation in the domain, of which the user's is the second.
+  /// The domain, which is empty, is to be one of two stages of translation.
   /// Errors: invalid_argument where the IOMMU has one.
   virtual result<void> enable_nesting(Domain&) { return fail(errc::invalid_argument); }
 

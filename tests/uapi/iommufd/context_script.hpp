@@ -162,13 +162,13 @@ class context_script {
     }
     if (op == "mock_domain") {
       test_command c{};
-      c.op = 2;
+      c.op = test_operation::mock_domain;
       c.id = id(line, 3);
       const std::int64_t answer =
           ioctl(static_cast<request>(iommufd::abi::request_of(test_number)), c);
       if (answer == 0) {
-        ids_[line.number(1) & 255] = c.words[0];
-        ids_[line.number(2) & 255] = c.words[1];
+        ids_[line.number(1) & 255] = c.mock_domain.out_test_device;
+        ids_[line.number(2) & 255] = c.mock_domain.out_hw_pagetable;
       }
       return status(answer);
     }

@@ -76,10 +76,41 @@ TEST_CASE("HWPT_ALLOC checks what it is told in order", "[alloc]") {
   CHECK(alloc(f, {0, 2, d, s, 0, 0, 0, 0, 0, 0, 0}) == "4");
   CHECK(alloc(f, {0, 0, e, s, 0, 0, 0, 0, 0, 0, 0}) == "5");
   CHECK(alloc(f, {0, 0, d, s, 0, 0, 7, 7, 7, 7, 7}, 24) == "6");  // what an older caller knows
-  // On top of another: nested, and none can be the lower.
+  // On top of another: nested, of which no kind is known; and the lower did not offer it.
   CHECK(alloc(f, {0, 0, d, 4, 0, 0, 0, 0, 0, 0, 0}) == "EOPNOTSUPP");
   CHECK(alloc(f, {0, 0, d, 4, 0, 0, 1, 1, 0, 0, 0}) == "EINVAL");
   CHECK(alloc(f, {0, 2, d, 4, 0, 0, 1, 1, 0, 0, 0}) == "EOPNOTSUPP");
+}
+
+TEST_CASE("a hardware page table may be made to lie below others, where the IOMMU can", "[alloc]") {
+  fixture f;
+  const auto s = f.space();                   // 1
+  const auto d = f.device({.nests = true});   // 2
+  const auto e = f.device({.nests = false});  // 3
+  CHECK(alloc(f, {0, 1, e, s, 0, 0, 0, 0, 0, 0, 0}) == "EOPNOTSUPP");
+  CHECK(f.groups[1]->domains() == 0);
+  CHECK(alloc(f, {0, 1, d, s, 0, 0, 0, 0, 0, 0, 0}) == "4");
+  CHECK(alloc(f, {0, 3, d, s, 0, 0, 0, 0, 0, 0, 0}) == "5");
+  CHECK(alloc(f, {0, 0, d, 4, 0, 0, 1, 1, 0, 0, 0}) == "EOPNOTSUPP");
+  REQUIRE(f.context->attach(d, 4));
+  REQUIRE(f.context->detach(d));
+}
+
+TEST_CASE("a device that cannot tell what it wrote attaches to no domain that must", "[attach]") {
+  fixture f;
+  const auto s = f.space();
+  const auto d = f.device();
+  const auto e = f.device({.domains = {.tracks_dirty = false}});
+  const auto tracks = f.context->create_hw_pagetable(d, s, true);
+  REQUIRE(tracks);
+  CHECK(f.context->attach(e, *tracks).error() == errc::invalid_argument);
+  const auto at = f.context->attach(e, s);
+  REQUIRE(at);
+  CHECK(*at != *tracks);
+  CHECK(f.context->replace(e, *tracks).error() == errc::invalid_argument);
+  REQUIRE(f.context->detach(e));
+  REQUIRE(f.context->attach(d, *tracks));
+  REQUIRE(f.context->detach(d));
 }
 
 TEST_CASE("a hardware page table whose number cannot be told is none", "[alloc]") {
@@ -109,7 +140,11 @@ TEST_CASE("GET_HW_INFO tells what the group knows of its IOMMU", "[info]") {
     return answer + " " + std::to_string(c.data_len) + " " + std::to_string(c.out_data_type) + " " +
            std::to_string(c.out_capabilities);
   };
+  CHECK(ask({0, 2, 9, 0, 0, 0, 0, {}, 0}) == "EOPNOTSUPP 0 0 0");
   CHECK(ask({0, 1, 9, 0, 0, 0, 0, {}, 0}) == "EOPNOTSUPP 0 0 0");
+  CHECK(ask({0, 1, d, 0, 0, 0, 0, {}, 0}) == "EOPNOTSUPP 0 0 0");
+  CHECK(ask({0, 1, d, 0, 0, 78, 0, {}, 0}) == "EOPNOTSUPP 0 78 0");
+  CHECK(ask({0, 1, d, 0, 0, 77, 0, {}, 0}) == "0 6 77 1");  // the type that it is
   CHECK(ask({0, 0, 9, 0, 0, 0, 0, {0, 0, 1}, 0}) == "EOPNOTSUPP 0 0 0");
   CHECK(ask({0, 0, 9, 0, 0, 0, 0, {}, 0}) == "ENOENT 0 0 0");
   CHECK(ask({0, 0, d, 0, 0, 0, 9, {}, 0}) == "0 6 77 1");

@@ -163,13 +163,14 @@ struct hwpt_alloc {
 inline constexpr std::size_t hwpt_alloc_least = 24;
 
 inline constexpr std::uint64_t hw_cap_dirty_tracking = 1;
+inline constexpr std::uint32_t hw_info_input_type = 1;
 struct hw_info {
   std::uint32_t size;
   std::uint32_t flags;
   std::uint32_t dev_id;
   std::uint32_t data_len;
   std::uint64_t data_uptr;
-  std::uint32_t out_data_type;
+  std::uint32_t out_data_type;  // with hw_info_input_type also read: the type wanted
   std::uint8_t out_max_pasid_log2;
   std::uint8_t reserved[3];
   std::uint64_t out_capabilities;

@@ -299,6 +299,7 @@ class context {
 
   // uapi/iommufd/devices.hpp; devices_lock_ is held
   result<void> reserve_regions(device_type& d, table_type& in);
+  static bool suits(const pagetable_type& p, const bound_type& group) noexcept;
   result<void> attach_to(device_type& d, pagetable_type& p);
   result<object_id> attach_to_new(device_type& d, space_type& to);
   void detach_from(device_type& d, pagetable_type& p) noexcept;

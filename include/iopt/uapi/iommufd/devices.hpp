@@ -83,6 +83,14 @@ result<void> context<Pinner, Domain, Profile>::reserve_regions(device_type& d, t
   return done;
 }
 
+/// Whether the group's devices may translate through it: one IOMMU, which can do what it must.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+bool context<Pinner, Domain, Profile>::suits(const pagetable_type& p,
+                                             const bound_type& group) noexcept {
+  return p.maker->iommu() == group.group->iommu() &&
+         (!p.tracks_dirty || group.group->tracks_dirty());
+}
+
 /// The first device of a group brings the group with it.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<void> context<Pinner, Domain, Profile>::attach_to(device_type& d, pagetable_type& p) {
@@ -90,9 +98,8 @@ result<void> context<Pinner, Domain, Profile>::attach_to(device_type& d, pagetab
   if (d.attached || (group.at != nullptr && group.at != &p)) return fail(errc::invalid_argument);
   if (const result<void> done = reserve_regions(d, p.shows->table); !done) return done;
   if (group.at == nullptr) {
-    const result<void> done = p.maker->iommu() == group.group->iommu()
-                                  ? group.group->attach(*p.domain)
-                                  : fail(errc::invalid_argument);
+    const result<void> done =
+        suits(p, group) ? group.group->attach(*p.domain) : fail(errc::invalid_argument);
     if (!done) {
       p.shows->table.unreserve(&d);
       return done;
@@ -153,8 +160,8 @@ result<void> context<Pinner, Domain, Profile>::replace_by(device_type& d, pageta
   for (; moves && end != nullptr && done; end = done ? end->next : end)
     done = reserve_regions(*end, p.shows->table);
   if (done)
-    done = p.maker->iommu() == group.group->iommu() ? group.group->replace(*old.domain, *p.domain)
-                                                    : fail(errc::invalid_argument);
+    done = suits(p, group) ? group.group->replace(*old.domain, *p.domain)
+                           : fail(errc::invalid_argument);
   if (!done) {
     for (device_type* u = group.attached; moves && u != end; u = u->next)
       p.shows->table.unreserve(u);

@@ -57,6 +57,7 @@ struct hw_pagetable : object {
   bool automatic = false;     // comes with the first device and goes with the last
   bool leaving = false;       // went with it, but for an ioctl at work
   bool tracks_dirty = false;  // its caller asked for that
+  bool nests = false;         // likewise: others may be on top of it
   hw_pagetable* next = nullptr;
 };
 

@@ -27,15 +27,23 @@ result<void> context<Pinner, Domain, Profile>::hwpt_alloc_call(const argument_ty
   return {};
 }
 
+/// A caller may name the type that it knows (Linux 6.17; the tests that came with 6.12.117 do too).
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<void> context<Pinner, Domain, Profile>::hw_info_call(const argument_type& a,
                                                             abi::hw_info& said) {
-  if (said.flags != 0 || std::ranges::any_of(said.reserved, [](auto r) { return r != 0; }))
+  const bool wants_type = said.flags == abi::hw_info_input_type;
+  if ((said.flags != 0 && !wants_type) ||
+      std::ranges::any_of(said.reserved, [](auto r) { return r != 0; }))
     return fail(errc::operation_not_supported);
   guard stable(devices_lock_);
   const held<device_type> d(*this, find<device_type>(said.dev_id, object_kind::device));
-  if (!d) return fail(errc::no_such_file_or_directory);
+  if (!d)
+    return fail(wants_type && !newer ? errc::operation_not_supported
+                                     : errc::no_such_file_or_directory);
   const hardware_info is = d->of->group->hardware();
+  const std::uint32_t any_type = newer ? 0 : is.type;
+  if (wants_type && said.out_data_type != is.type && said.out_data_type != any_type)
+    return fail(errc::operation_not_supported);
   const auto told = is.bytes.first(std::min<std::size_t>(said.data_len, is.bytes.size()));
   if (!told.empty() && !copy_.write({said.data_uptr}, told)) return fail(errc::bad_address);
   constexpr std::array<std::byte, 64> zeroes{};
@@ -46,7 +54,7 @@ result<void> context<Pinner, Domain, Profile>::hw_info_call(const argument_type&
   }
   said.data_len = static_cast<std::uint32_t>(is.bytes.size());
   said.out_data_type = is.type;
-  said.out_max_pasid_log2 = 0;
+  said.out_max_pasid_log2 = is.pasid_bits;
   said.out_capabilities = d->of->group->tracks_dirty() ? abi::hw_cap_dirty_tracking : 0;
   return a.respond(said);
 }

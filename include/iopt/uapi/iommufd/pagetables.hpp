@@ -85,17 +85,25 @@ result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_i
   if (target->kind() == object_kind::hw_pagetable &&
       ((flags & ~abi::hwpt_fault_id_valid) != 0 || !has_data))
     return fail(errc::operation_not_supported);
-  // One on top of another is a nested one, of which none can be the lower.
+  // One on top of another: whose caller knew that it would be, or not. No kind of it is known here.
+  if (target->kind() == object_kind::hw_pagetable &&
+      static_cast<const pagetable_type&>(*target).nests)
+    return fail(errc::operation_not_supported);
   if (target->kind() != object_kind::space) return fail(errc::invalid_argument);
   const bool tracks_dirty = (flags & abi::hwpt_dirty_tracking) != 0;
-  if ((flags & ~abi::hwpt_dirty_tracking) != 0 || has_data ||
+  const bool nests = (flags & abi::hwpt_nest_parent) != 0;
+  if ((flags & ~(abi::hwpt_dirty_tracking | abi::hwpt_nest_parent)) != 0 || has_data ||
       (tracks_dirty && !d->of->group->tracks_dirty()))
     return fail(errc::operation_not_supported);
   auto& s = static_cast<space_type&>(*target);
   const result<pagetable_type*> p = reserve_pagetable(s, *d->of->group);
   if (!p) return fail(p.error());
   (*p)->tracks_dirty = tracks_dirty;
-  result<void> done = s.table.attach(*(*p)->domain);
+  (*p)->nests = nests;
+  result<void> done{};
+  if (nests && !d->of->group->enable_nesting(*(*p)->domain))
+    done = fail(errc::operation_not_supported);
+  if (done) done = s.table.attach(*(*p)->domain);
   if (done) {
     done = told((*p)->id());
     if (!done) s.table.detach(*(*p)->domain);
