@@ -38,6 +38,22 @@ TEST_CASE("the n-th call fails, once") {
   CHECK(faults.fails(fault_point::split));
 }
 
+TEST_CASE("a chooser fails calls beside the countdown") {
+  fault_injector faults([](fault_point point) noexcept { return point == fault_point::copy; });
+  CHECK_FALSE(faults.fails(fault_point::pin));
+  CHECK_FALSE(faults.fired());
+  CHECK(faults.fails(fault_point::copy));
+  CHECK(faults.fired());
+  CHECK(faults.fired_at() == fault_point::copy);
+  faults.arm(1);
+  CHECK(faults.fails(fault_point::copy));
+  CHECK(faults.fails(fault_point::pin));
+  CHECK_FALSE(faults.fails(fault_point::pin));
+  CHECK(faults.failed(fault_point::copy) == 2);
+  CHECK(faults.failed(fault_point::pin) == 1);
+  CHECK(faults.passed() == 5);
+}
+
 TEST_CASE("fault points have names and errors") {
   fault_injector faults;
   CHECK(iopt::mock::name(fault_point::allocation) == "allocation");

@@ -55,15 +55,20 @@ constexpr std::string_view name(fault_point point) noexcept {
 
 /// fault_injector: counts the calls that may fail, and fails one of them.
 ///
-/// Model    A number for each fault point: how often it was passed; and a countdown over all.
+/// Model    A number for each fault point: how often it was passed; and a countdown over all. Beside
+///          the countdown a chooser may say which calls fail: one that counts by threads, as Linux
+///          does, or draws them at random.
 /// Errors   An armed point answers error_of(point): the errno that the kernel's own fault injection
 ///          gives at that place, unless a test set another.
-/// Cost     Two relaxed atomic operations a call.
+/// Cost     Two relaxed atomic operations a call, and the chooser's.
 /// Threads  All calls may run together; exactly one call fails for one arm().
 /// Tested by tests/backends/mock/fault_injector_test.cpp
 class fault_injector {
  public:
-  fault_injector() noexcept {
+  /// Whether this call shall fail. Asked at every point that the countdown lets pass.
+  using chooser = bool (*)(fault_point point) noexcept;
+
+  explicit fault_injector(chooser choose = nullptr) noexcept : choose_(choose) {
     errors_.fill(errc::io_error);
     set_error(fault_point::allocation, errc::not_enough_memory);
     set_error(fault_point::charge, errc::not_enough_memory);
@@ -85,7 +90,7 @@ class fault_injector {
   }
   void disarm() noexcept { counted_points_.store(0, std::memory_order_relaxed); }
 
-  /// Whether the call chosen by the last arm() has failed.
+  /// Whether a call has failed since the last arm().
   bool fired() const noexcept { return fired_.load(std::memory_order_relaxed); }
   /// The point at which it failed. Requires: fired().
   fault_point fired_at() const noexcept { return fired_at_.load(std::memory_order_relaxed); }
@@ -109,10 +114,7 @@ class fault_injector {
   /// Called by a mock at a point of failure: whether this call shall fail.
   bool fails(fault_point point) noexcept {
     passed_[index(point)].fetch_add(1, std::memory_order_relaxed);
-    const std::uint32_t bit = std::uint32_t{1} << static_cast<unsigned>(point);
-    if ((counted_points_.load(std::memory_order_relaxed) & bit) == 0) return false;
-    if (countdown_.fetch_sub(1, std::memory_order_relaxed) != 0) return false;
-    disarm();
+    if (!counted_down(point) && (choose_ == nullptr || !choose_(point))) return false;
     failed_[index(point)].fetch_add(1, std::memory_order_relaxed);
     fired_at_.store(point, std::memory_order_relaxed);
     fired_.store(true, std::memory_order_relaxed);
@@ -124,12 +126,20 @@ class fault_injector {
   static constexpr std::size_t index(fault_point point) noexcept {
     return static_cast<std::size_t>(point);
   }
+  bool counted_down(fault_point point) noexcept {
+    const std::uint32_t bit = std::uint32_t{1} << static_cast<unsigned>(point);
+    if ((counted_points_.load(std::memory_order_relaxed) & bit) == 0) return false;
+    if (countdown_.fetch_sub(1, std::memory_order_relaxed) != 0) return false;
+    disarm();
+    return true;
+  }
   void start(std::uint64_t n, std::uint32_t points) noexcept {
     fired_.store(false, std::memory_order_relaxed);
     countdown_.store(static_cast<std::int64_t>(n), std::memory_order_relaxed);
     counted_points_.store(points, std::memory_order_relaxed);
   }
 
+  chooser choose_;
   std::array<std::atomic<std::uint64_t>, fault_points> passed_{};
   std::array<std::atomic<std::uint64_t>, fault_points> failed_{};
   std::array<errc, fault_points> errors_{};
