@@ -1,4 +1,4 @@
-// examples/interpose/calls.cpp - ioctl(), and all that copies or closes a descriptor.
+// examples/interpose/calls.cpp - ioctl(), reading, writing, and all that copies or closes a descriptor.
 //
 // Each answers for descriptors that are ours and passes all else on as it came, at the price of a
 // look at a bit. Opening is in opens.cpp.
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdint>
 #include <new>
 
@@ -42,6 +43,66 @@ int answer_ioctl(int fd, unsigned long request, void* argument) {
     return errno_stays.answer(-ENOMEM);
   }
   return errno_stays.passed(libc::ioctl(fd, request, argument));
+}
+
+using reading = ssize_t(int, void*, std::size_t);
+using writing = ssize_t(int, const void*, std::size_t);
+using reading_at = ssize_t(int, void*, std::size_t, off_t);
+using writing_at = ssize_t(int, const void*, std::size_t, off_t);
+
+/// A signal handler may be the first to call them, and must not look for them.
+[[gnu::constructor]] void find_at_load() {
+  static_cast<void>(libc::next<reading, "read">());
+  static_cast<void>(libc::next<writing, "write">());
+  static_cast<void>(libc::next<reading_at, "pread">());
+  static_cast<void>(libc::next<writing_at, "pwrite">());
+}
+
+/// Asks the file, where it is ours, else calls `real`, with no lock held.
+template <class Ask, class Real>
+ssize_t transfer(int fd, Ask ask, Real real) {
+  if (!descriptors::may_know(fd)) return real();
+  {
+    const errno_keeper errno_stays;
+    const fork_gate::entry inside;
+    try {
+      if (const file_pointer file = descriptors::of_process().find(fd))
+        return errno_stays.answer(ask(*file));
+    } catch (const std::bad_alloc&) {
+      return errno_stays.answer(-ENOMEM);
+    }
+  }
+  return real();
+}
+
+/// A descriptor stands where that of its memfd does.
+template <class Real>
+ssize_t answer_read(int fd, void* to, std::size_t size, Real real) {
+  const auto ask = [&](interposed_file& file) {
+    const off_t at = ::lseek(fd, 0, SEEK_CUR);
+    const auto answer =
+        file.read(reinterpret_cast<std::uintptr_t>(to), size, static_cast<std::uint64_t>(at));
+    if (answer > 0) ::lseek(fd, at + answer, SEEK_SET);
+    return answer;
+  };
+  return transfer(fd, ask, real);
+}
+template <class Real>
+ssize_t answer_read_at(int fd, void* to, std::size_t size, off_t at, Real real) {
+  const auto ask = [&](interposed_file& file) -> iopt::uapi::answer {
+    if (at < 0) return -EINVAL;
+    return file.read(reinterpret_cast<std::uintptr_t>(to), size, static_cast<std::uint64_t>(at));
+  };
+  return transfer(fd, ask, real);
+}
+/// No file of ours is longer for what is written to it: none moves on.
+template <class Real>
+ssize_t answer_write(int fd, const void* from, std::size_t size, off_t at, Real real) {
+  const auto ask = [&](interposed_file& file) -> iopt::uapi::answer {
+    if (at < 0) return -EINVAL;
+    return file.write(reinterpret_cast<std::uintptr_t>(from), size, static_cast<std::uint64_t>(at));
+  };
+  return transfer(fd, ask, real);
 }
 
 /// Before the kernel closes a descriptor. A child that borrows its parent's memory closes its own.
@@ -147,6 +208,54 @@ IOPT_EXPORTED int __fcntl(int fd, int command, ...) {
   const long argument = va_arg(more, long);
   va_end(more);
   return answer_fcntl(fd, command, argument);
+}
+
+IOPT_EXPORTED ssize_t read(int fd, void* to, std::size_t size) {
+  return answer_read(fd, to, size, [&] { return libc::next<reading, "read">()(fd, to, size); });
+}
+IOPT_EXPORTED ssize_t __read(int fd, void* to, std::size_t size) { return read(fd, to, size); }
+IOPT_EXPORTED ssize_t pread(int fd, void* to, std::size_t size, off_t at) {
+  return answer_read_at(fd, to, size, at,
+                        [&] { return libc::next<reading_at, "pread">()(fd, to, size, at); });
+}
+IOPT_EXPORTED ssize_t pread64(int fd, void* to, std::size_t size, off_t at) {
+  return pread(fd, to, size, at);
+}
+IOPT_EXPORTED ssize_t __pread64(int fd, void* to, std::size_t size, off_t at) {
+  return pread(fd, to, size, at);
+}
+IOPT_EXPORTED ssize_t write(int fd, const void* from, std::size_t size) {
+  return answer_write(fd, from, size, 0,
+                      [&] { return libc::next<writing, "write">()(fd, from, size); });
+}
+IOPT_EXPORTED ssize_t __write(int fd, const void* from, std::size_t size) {
+  return write(fd, from, size);
+}
+IOPT_EXPORTED ssize_t pwrite(int fd, const void* from, std::size_t size, off_t at) {
+  return answer_write(fd, from, size, at,
+                      [&] { return libc::next<writing_at, "pwrite">()(fd, from, size, at); });
+}
+IOPT_EXPORTED ssize_t pwrite64(int fd, const void* from, std::size_t size, off_t at) {
+  return pwrite(fd, from, size, at);
+}
+IOPT_EXPORTED ssize_t __pwrite64(int fd, const void* from, std::size_t size, off_t at) {
+  return pwrite(fd, from, size, at);
+}
+
+// What programs built with _FORTIFY_SOURCE call. Theirs ends the program where there is no room.
+IOPT_EXPORTED ssize_t __read_chk(int fd, void* to, std::size_t size, std::size_t room) {
+  using checked = ssize_t(int, void*, std::size_t, std::size_t);
+  if (size <= room) return read(fd, to, size);
+  return libc::next<checked, "__read_chk">()(fd, to, size, room);
+}
+IOPT_EXPORTED ssize_t __pread_chk(int fd, void* to, std::size_t size, off_t at, std::size_t room) {
+  using checked = ssize_t(int, void*, std::size_t, off_t, std::size_t);
+  if (size <= room) return pread(fd, to, size, at);
+  return libc::next<checked, "__pread_chk">()(fd, to, size, at, room);
+}
+IOPT_EXPORTED ssize_t __pread64_chk(int fd, void* to, std::size_t size, off_t at,
+                                    std::size_t room) {
+  return __pread_chk(fd, to, size, at, room);
 }
 
 /// What the process would have in /proc/self/status as VmLck and VmPin, in kB.

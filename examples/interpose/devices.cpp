@@ -3,14 +3,14 @@
 
 namespace interpose {
 
-opened open_device(std::string_view path) {
+opened open_device(std::string_view path, int flags) {
   for (const auto open : {open_vfio, open_iommu})
     if (opened file = open(path)) return file;
-  return std::nullopt;
+  return open_fail_nth(path, flags);
 }
 
-iopt::host::process_pinner<>& pinner() {
-  static auto* const made = new iopt::host::process_pinner<>;
+pinner_type& pinner() {
+  static auto* const made = new pinner_type;
   return *made;
 }
 

@@ -4,10 +4,10 @@
 #include <memory>
 
 #include "devices.hpp"
+#include "faults.hpp"
 #include "iopt/backends/host/checked_caller.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
 #include "iopt/backends/mock/domain.hpp"
-#include "iopt/core/multi_threaded.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
 #include "settings.hpp"
 #include "test_accesses.hpp"
@@ -24,11 +24,11 @@ struct caller_of_iommu : host::process_capabilities {
   }
 };
 struct profile : uapi::default_profile {
-  using traits = multi_threaded;
+  using traits = interpose::traits;
   using copy = host::checked_caller;
   using caller = caller_of_iommu;
 };
-using context = iommufd::context<host::process_pinner<>, mock::domain, profile>;
+using context = iommufd::context<pinner_type, mock::domain, profile>;
 
 /// An iommufd; its devices are those of the kernel's own tests.
 class iommu_file final : public interposed_file, public std::enable_shared_from_this<iommu_file> {

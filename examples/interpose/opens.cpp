@@ -1,7 +1,9 @@
-// examples/interpose/opens.cpp - open(), in all its spellings.
+// examples/interpose/opens.cpp - open() and opendir(), in all their spellings.
 //
 // A path is ours where it is absolute and spells the device plainly: repeated slashes and /./ are
-// looked through, links and working directories are not.
+// looked through, links and working directories are not. Below an open folder only names that begin
+// with "fail" are, the files of fault injection; nothing else costs more for them.
+#include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
@@ -16,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "debugfs.hpp"
 #include "descriptors.hpp"
 #include "devices.hpp"
 #include "exported.hpp"
@@ -27,6 +30,7 @@ namespace interpose {
 namespace {
 
 using short_path = std::array<char, 64>;
+constexpr std::string_view below_folder = "fail";
 
 /// The path in plain spelling, where it can be one of ours at all. A bad pointer is not.
 std::optional<std::string_view> plain(const char* path, short_path& out) {
@@ -44,7 +48,7 @@ std::optional<std::string_view> plain(const char* path, short_path& out) {
     const auto end = std::find(from, from + static_cast<std::ptrdiff_t>(part), '\0');
     ended = end != from + static_cast<std::ptrdiff_t>(part);
     size = static_cast<std::size_t>(end - raw.begin());
-    if (raw[0] != '/') return std::nullopt;
+    if (raw[0] != '/' && raw[0] != below_folder[0]) return std::nullopt;
   }
   std::size_t length = 0;
   for (std::size_t n = 0; n != size; ++n) {
@@ -58,15 +62,24 @@ std::optional<std::string_view> plain(const char* path, short_path& out) {
   return std::string_view(out.data(), length);
 }
 
+/// What `folder` is where the path alone is given: below it nothing is ours.
+constexpr int no_folder = -1;
+
 /// A descriptor or an errno, negative; nothing where the path is not ours.
-std::optional<int> open_ours(const char* path, int flags) {
+std::optional<int> open_ours(int folder, const char* path, int flags) {
   if ((flags & O_PATH) != 0) return std::nullopt;
   short_path text;
-  const auto name = plain(path, text);
-  if (!name || !name->starts_with("/dev/")) return std::nullopt;
+  auto name = plain(path, text);
+  if (!name) return std::nullopt;
   try {
+    std::string full;
+    if (folder >= 0 && name->starts_with(below_folder)) name = full = path_below(folder, *name);
+    if (name->starts_with("/sys/")) return open_knob(*name, flags);
+    if (!name->starts_with("/dev/") &&
+        !(name->starts_with("/proc/") && name->ends_with("/fail-nth")))
+      return std::nullopt;
     const fork_gate::entry inside;
-    const opened file = open_device(*name);
+    const opened file = open_device(*name, flags);
     if (!file) return std::nullopt;
     int fd = -ENOTDIR;
     if (!*file) return -static_cast<int>(file->error().code);
@@ -84,10 +97,11 @@ std::optional<int> open_ours(const char* path, int flags) {
 }
 
 template <class Otherwise>
-int open_or(const char* path, int flags, Otherwise otherwise) {
+int open_or(int folder, const char* path, int flags, Otherwise otherwise) {
   {
     const errno_keeper errno_stays;
-    if (const std::optional<int> fd = open_ours(path, flags)) return errno_stays.answer(*fd);
+    if (const std::optional<int> fd = open_ours(folder, path, flags))
+      return errno_stays.answer(*fd);
   }
   return otherwise();
 }
@@ -115,59 +129,71 @@ extern "C" {
 
 IOPT_EXPORTED int open(const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(no_folder, path, flags, [&] {
     return libc::next<int(const char*, int, ...), "open">()(path, flags, mode);
   });
 }
 IOPT_EXPORTED int open64(const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(no_folder, path, flags, [&] {
     return libc::next<int(const char*, int, ...), "open64">()(path, flags, mode);
   });
 }
 IOPT_EXPORTED int __open(const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(no_folder, path, flags, [&] {
     return libc::next<int(const char*, int, ...), "__open">()(path, flags, mode);
   });
 }
 IOPT_EXPORTED int __open64(const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(no_folder, path, flags, [&] {
     return libc::next<int(const char*, int, ...), "__open64">()(path, flags, mode);
   });
 }
 IOPT_EXPORTED int openat(int folder, const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(folder, path, flags, [&] {
     return libc::next<int(int, const char*, int, ...), "openat">()(folder, path, flags, mode);
   });
 }
 IOPT_EXPORTED int openat64(int folder, const char* path, int flags, ...) {
   IOPT_MODE(mode)
-  return open_or(path, flags, [&] {
+  return open_or(folder, path, flags, [&] {
     return libc::next<int(int, const char*, int, ...), "openat64">()(folder, path, flags, mode);
   });
 }
 
 // What programs built with _FORTIFY_SOURCE call.
 IOPT_EXPORTED int __open_2(const char* path, int flags) {
-  return open_or(path, flags,
+  return open_or(no_folder, path, flags,
                  [&] { return libc::next<int(const char*, int), "__open_2">()(path, flags); });
 }
 IOPT_EXPORTED int __open64_2(const char* path, int flags) {
-  return open_or(path, flags,
+  return open_or(no_folder, path, flags,
                  [&] { return libc::next<int(const char*, int), "__open64_2">()(path, flags); });
 }
 IOPT_EXPORTED int __openat_2(int folder, const char* path, int flags) {
-  return open_or(path, flags, [&] {
+  return open_or(folder, path, flags, [&] {
     return libc::next<int(int, const char*, int), "__openat_2">()(folder, path, flags);
   });
 }
 IOPT_EXPORTED int __openat64_2(int folder, const char* path, int flags) {
-  return open_or(path, flags, [&] {
+  return open_or(folder, path, flags, [&] {
     return libc::next<int(int, const char*, int), "__openat64_2">()(folder, path, flags);
   });
+}
+
+IOPT_EXPORTED DIR* opendir(const char* path) {
+  const errno_keeper errno_stays;
+  DIR* const real = libc::next<DIR*(const char*), "opendir">()(path);
+  if (real != nullptr) return real;
+  errno_stays.passed(-1);
+  short_path text;
+  const auto name = plain(path, text);
+  if (!name || !is_debugfs(*name)) return nullptr;
+  const int fd = stand_in_for_debugfs();
+  return fd < 0 ? nullptr : ::fdopendir(fd);
 }
 
 }  // extern "C"

@@ -8,6 +8,8 @@
 //   IOPT_DMA_ENTRY_LIMIT   mappings that a container may hold (65535)
 //   IOPT_CAP_IPC_LOCK      whether the caller may lock memory at will (as the process may)
 //   IOPT_HOLE_PUNCHING     unmaps are exact, which a kernel's are not (0)
+//
+// What shall fail is no setting: a thread says it by its file fail-nth (devices.hpp).
 #pragma once
 
 #include <cstdint>

@@ -8,11 +8,11 @@
 
 #include "descriptors.hpp"
 #include "devices.hpp"
+#include "faults.hpp"
 #include "iopt/backends/host/checked_caller.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
 #include "iopt/backends/mock/domain.hpp"
 #include "iopt/backends/mock/group.hpp"
-#include "iopt/core/multi_threaded.hpp"
 #include "iopt/uapi/vfio/container.hpp"
 #include "iopt/uapi/vfio/group_file.hpp"
 #include "libc.hpp"
@@ -24,7 +24,7 @@ namespace {
 using namespace iopt;
 
 struct type1 : vfio::type1_profile {
-  using traits = multi_threaded;
+  using traits = interpose::traits;
   using copy = host::checked_caller;
   using caller = host::process_capabilities;
 };
@@ -36,7 +36,7 @@ struct hole_punching : type1 {
 template <class Profile>
 class vfio_machine {
  public:
-  using container = vfio::container<host::process_pinner<>, mock::domain, Profile>;
+  using container = vfio::container<pinner_type, mock::domain, Profile>;
   using container_pointer = std::shared_ptr<container>;
 
   vfio_machine() {
@@ -45,6 +45,7 @@ class vfio_machine {
     o.domains.page_sizes = s.page_sizes;
     o.domains.aperture = s.aperture;
     o.domains.enforces_coherency = s.coherent;
+    o.domains.faults = &faults();
     for (const iova_range r : s.reserved) o.reserved.push_back({r, reserved_region::kind::msi});
     o.iommu = this;
     for (unsigned n = 0; n != s.groups; ++n) groups_.push_back(std::make_shared<group_device>(o));

@@ -1,11 +1,13 @@
 // tests/examples/interpose/client.cpp - an unmodified program of VFIO, run on libiopt_interpose.so.
 //
 //   client CASE   runs one case; main() names them
+#include <dirent.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <string_view>
@@ -145,7 +147,11 @@ void refusals() {
   FAILS(::open("/dev/vfio/0", O_RDWR | O_DIRECTORY), EBUSY);
   FAILS(::open("/dev/vfio/vfio", O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
   FAILS(::open("/dev/vfio/vfio", O_RDONLY | O_DIRECTORY), ENOTDIR);
-  FAILS(::write(m.container, "x", 1), EPERM);
+  char byte = 0;
+  FAILS(::read(m.container, &byte, 1), EINVAL);
+  FAILS(::write(m.container, "x", 1), EINVAL);
+  FAILS(::pread(m.container, &byte, 1, 0), EINVAL);
+  FAILS(::pwrite(m.container, "x", 1, 0), EINVAL);
 }
 
 // Who lives as long as whom.
@@ -547,6 +553,257 @@ void limit(bool counts) {
   }
 }
 
+// The ioctls of /dev/iommu that are asked here.
+constexpr std::uint32_t iommu_request(unsigned number) { return unsigned{';'} << 8 | number; }
+int make_space(int fd, std::uint32_t& out) {
+  std::array<std::uint32_t, 3> said{12};
+  const int answer = ::ioctl(fd, iommu_request(0x81), said.data());
+  out = said[2];
+  return answer;
+}
+int map_space(int fd, std::uint32_t space, const pages& memory, std::uint64_t& iova) {
+  struct {
+    std::uint32_t size, flags, space, reserved;
+    std::uint64_t user, length, iova;
+  } said{40, 6, space, 0, memory.address(), memory.bytes, 0};
+  const int answer = ::ioctl(fd, iommu_request(0x85), &said);
+  iova = said.iova;
+  return answer;
+}
+int unmap_space(int fd, std::uint32_t space, std::uint64_t iova, std::uint64_t bytes) {
+  struct {
+    std::uint32_t size, space;
+    std::uint64_t iova, length;
+  } said{24, space, iova, bytes};
+  return ::ioctl(fd, iommu_request(0x86), &said);
+}
+
+/// fail-nth of a thread.
+struct fail_nth {
+  explicit fail_nth(const std::string& path) : fd(::open(path.c_str(), O_RDWR)) { CHECK(fd >= 0); }
+  fail_nth() : fail_nth("/proc/self/task/" + std::to_string(::gettid()) + "/fail-nth") {}
+  fail_nth(const fail_nth&) = delete;
+  fail_nth& operator=(const fail_nth&) = delete;
+  ~fail_nth() { ::close(fd); }
+  void arm(unsigned n) const {
+    const std::string text = std::to_string(n);
+    CHECK(::pwrite(fd, text.c_str(), text.size(), 0) == static_cast<ssize_t>(text.size()));
+  }
+  std::string left() const {
+    char text[20];
+    const ssize_t size = ::pread(fd, text, sizeof text, 0);
+    return size < 0 ? "?" : std::string(text, static_cast<std::size_t>(size));
+  }
+  const int fd;
+};
+
+/// Runs `call` with each of its failure points failing in turn. It is one of these errnos, and all is
+/// as it was; or it made up for the failure, and is undone. In the end it has been done. How many
+/// failures it refused for.
+unsigned sweep(const fail_nth& mine, const std::vector<int>& errnos, auto call, auto undo) {
+  unsigned refused = 0;
+  for (unsigned n = 1; n != 400; ++n) {
+    const long locked = locked_kb(), pinned = pinned_kb();
+    mine.arm(n);
+    const int answer = call();
+    const int number = errno;
+    const bool fired = mine.left() == "0\n";
+    mine.arm(0);
+    CHECK(mine.left() == "0\n");
+    if (!fired) {
+      CHECK(answer == 0);
+      return refused;
+    }
+    if (answer == 0) {
+      CHECK(undo() == 0);
+    } else {
+      CHECK(std::ranges::count(errnos, number) != 0);
+      ++refused;
+    }
+    CHECK(locked_kb() == locked && pinned_kb() == pinned);
+  }
+  const bool comes_to_an_end = false;
+  CHECK(comes_to_an_end);
+  return 0;
+}
+
+// A program arms failures as in Linux.
+void faults_of_iommu() {
+  const fail_nth mine;
+  const pages memory(40);
+  const int fd = ::open("/dev/iommu", O_RDWR);
+  CHECK(fd >= 0);
+  std::uint32_t space = 0;
+  std::uint64_t iova = 0;
+  const auto make = [&] { return make_space(fd, space); };
+  const auto map_it = [&] { return map_space(fd, space, memory, iova); };
+  const auto unmap_it = [&] { return unmap_space(fd, space, iova, memory.bytes); };
+  CHECK(sweep(mine, {ENOMEM}, make, [] { return -1; }) > 0);
+  // Without a device nothing is pinned; with one every page is.
+  CHECK(sweep(mine, {ENOMEM}, map_it, unmap_it) > 0);
+  CHECK(pinned_kb() == 0);
+  CHECK(sweep(mine, {}, unmap_it, map_it) == 0);
+  std::array<std::uint32_t, 18> device{72, 2, space};
+  CHECK(::ioctl(fd, iommu_request(0xa0), device.data()) == 0);
+  CHECK(sweep(mine, {ENOMEM, EFAULT, ENOENT}, map_it, unmap_it) > 2);
+  CHECK(pinned_kb() == 160);
+  CHECK(sweep(mine, {}, unmap_it, map_it) == 0);
+  CHECK(pinned_kb() == 0);
+  FAILS(unmap_it(), ENOENT);
+  ::close(fd);
+}
+
+void faults_of_vfio() {
+  const fail_nth mine;
+  const pages memory(40);
+  const int container = ::open("/dev/vfio/vfio", O_RDWR);
+  const int group = ::open("/dev/vfio/0", O_RDWR);
+  CHECK(set_container(group, container) == 0);
+  const auto choose = [&] { return ::ioctl(container, abi::set_iommu, abi::type1v2_iommu); };
+  const auto map_it = [&] { return map(container, memory.address(), 0x100000, memory.bytes); };
+  const auto unmap_it = [&] { return unmap(container, 0x100000, memory.bytes) > 0 ? 0 : -1; };
+  CHECK(sweep(mine, {ENOMEM}, choose, [] { return -1; }) > 0);
+  // What the first mapping allocated for good, the second time is there.
+  CHECK(sweep(mine, {ENOMEM, EFAULT, ENOENT}, map_it, unmap_it) > 3);
+  CHECK(unmap_it() == 0);
+  CHECK(sweep(mine, {ENOMEM, EFAULT, ENOENT}, map_it, unmap_it) > 3);
+  CHECK(locked_kb() == 160);
+  CHECK(sweep(mine, {}, unmap_it, map_it) == 0);
+  CHECK(locked_kb() == 0);
+  ::close(group);
+  ::close(container);
+}
+
+// Of threads, forks and bad numbers.
+void fail_nth_file() {
+  const fail_nth mine;
+  const std::string self = std::to_string(::getpid());
+  for (const char* path :
+       {"/proc/thread-self/fail-nth", "/proc/self/fail-nth", "/proc//self/./fail-nth"}) {
+    const fail_nth other(path);
+    mine.arm(7);
+    CHECK(other.left() == "7\n");
+    other.arm(0);
+    CHECK(mine.left() == "0\n");
+  }
+  for (const std::string& path :
+       {"/proc/" + self + "/task/" + self + "/fail-nth", "/proc/" + self + "/fail-nth"}) {
+    const fail_nth other(path);
+    other.arm(8);
+    CHECK(mine.left() == "8\n");
+  }
+  FAILS(::open("/proc/self/task/1/fail-nth", O_RDWR), ENOENT);
+  FAILS(::open("/proc/self/task/01/fail-nth", O_RDWR), ENOENT);
+  FAILS(::open("/proc/self/task//fail-nth", O_RDWR), ENOENT);
+  FAILS(::open("/proc/self/task/fail-nth", O_RDWR), ENOENT);
+
+  const auto put = [&](std::string_view text) {
+    return ::write(mine.fd, text.data(), text.size());
+  };
+  mine.arm(5);
+  for (const std::string_view wrong :
+       {"", "\n", "x", "-1", "1 ", " 1", "1\n\n", "1x", "0x", "08", "+"})
+    FAILS(put(wrong), EINVAL);
+  FAILS(put("4294967296"), ERANGE);
+  void* const bad = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  FAILS(::write(mine.fd, bad, 1), EFAULT);
+  FAILS(::pwrite(mine.fd, "1", 1, -1), EINVAL);
+  FAILS(::ioctl(mine.fd, abi::get_api_version), ENOTTY);
+  CHECK(mine.left() == "5\n");
+  CHECK(put("4294967295\n") == 11 && mine.left() == "4294967295\n");
+  CHECK(put("0x1f") == 4 && mine.left() == "31\n");
+  CHECK(put("017") == 3 && mine.left() == "15\n");
+
+  // read() goes on where it was, and ends.
+  char text[8] = {};
+  CHECK(::read(mine.fd, text, 2) == 2 && std::string_view(text) == "15");
+  const int copy = ::dup(mine.fd);
+  CHECK(::read(copy, text, sizeof text) == 1 && text[0] == '\n');
+  CHECK(::read(mine.fd, text, sizeof text) == 0);
+  ::close(copy);
+  CHECK(::pread(mine.fd, text, 1, 1) == 1 && text[0] == '5');
+  FAILS(::pread(mine.fd, text, 1, -1), EINVAL);
+  FAILS(::pread(mine.fd, bad, 1, 0), EFAULT);
+  const int reads = ::open("/proc/thread-self/fail-nth", O_RDONLY);
+  const int writes = ::open("/proc/thread-self/fail-nth", O_WRONLY);
+  FAILS(::write(reads, "1", 1), EBADF);
+  FAILS(::read(writes, text, 1), EBADF);
+  ::close(reads);
+  ::close(writes);
+
+  // Each thread counts what it passes itself.
+  mine.arm(1);
+  std::thread([&] {
+    const int fd = ::open("/dev/iommu", O_RDWR);
+    std::uint32_t space = 0;
+    CHECK(make_space(fd, space) == 0);
+    CHECK(mine.left() == "1\n");
+    const fail_nth own;
+    CHECK(own.left() == "0\n");
+    own.arm(1);
+    FAILS(make_space(fd, space), ENOMEM);
+    CHECK(own.left() == "0\n" && mine.left() == "1\n");
+    own.arm(1);  // and it ends
+    ::close(fd);
+  }).join();
+  const int fd = ::open("/dev/iommu", O_RDWR);
+  std::uint32_t space = 0;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    CHECK(make_space(fd, space) == 0);
+    const fail_nth own;
+    CHECK(own.left() == "0\n");
+    own.arm(1);
+    FAILS(make_space(fd, space), ENOMEM);
+    ::_exit(good ? 0 : 1);
+  }
+  CHECK(ended(child) == 0);
+  CHECK(mine.left() == "1\n");
+  FAILS(make_space(fd, space), ENOMEM);
+  CHECK(make_space(fd, space) == 0);
+  for (int n = 0; n != 200; ++n) std::thread([] { fail_nth().arm(3); }).join();
+  ::close(fd);
+}
+
+// What a test of fault injection sets before.
+void knobs() {
+  DIR* const folder = ::opendir("/sys/kernel/debug/");
+  CHECK(folder != nullptr);
+  const auto put = [](int fd) {
+    const bool done = ::write(fd, "N", 1) == 1;
+    return ::close(fd) == 0 && done;
+  };
+  for (const char* name : {"failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait",
+                           "fail_page_alloc/ignore-gfp-highmem", "fail_iommufd/verbose"}) {
+    CHECK(put(::openat(::dirfd(folder), name, O_WRONLY)));
+    CHECK(put(::open((std::string("/sys/kernel/debug/") + name).c_str(), O_WRONLY)));
+    const int elsewhere = ::open("/tmp", O_RDONLY | O_DIRECTORY);
+    FAILS(::openat(elsewhere, name, O_WRONLY), ENOENT);
+    FAILS(::open(name, O_WRONLY), ENOENT);
+    FAILS(::openat(-1, name, O_WRONLY), EBADF);
+    ::close(elsewhere);
+  }
+  CHECK(::openat(::dirfd(folder), "failslab/unknown", O_WRONLY) < 0);
+  CHECK(::openat(::dirfd(folder), "failslab", O_WRONLY) < 0);
+  ::closedir(folder);
+  FAILS(::opendir("/sys/kernel/no-debug") == nullptr ? -1 : 0, ENOENT);
+
+  const std::string task = "/proc/self/task/" + std::to_string(::gettid());
+  const int mine = ::open(task.c_str(), O_RDONLY | O_DIRECTORY);
+  const int file = ::openat(mine, "fail-nth", O_RDWR);
+  CHECK(::write(file, "3\n", 2) == 2 && fail_nth().left() == "3\n");
+  CHECK(::write(file, "0", 1) == 1);
+  ::close(file);
+  ::close(mine);
+}
+
+void faults() {
+  faults_of_iommu();
+  faults_of_vfio();
+  fail_nth_file();
+  knobs();
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -569,6 +826,8 @@ int main(int count, char** arguments) {
     all_else();
   } else if (name == "environment") {
     environment();
+  } else if (name == "faults") {
+    faults();
   } else if (name == "seen-machine") {
     std::puts(seen_machine().c_str());
   } else if (name == "limited" || name == "unlimited") {
