@@ -55,7 +55,7 @@ class iommu_file final : public interposed_file, public std::enable_shared_from_
   }
 
   // The context goes first, and with it the devices whose groups `tests_` keeps.
-  calls tests_{context_, {}};
+  calls tests_{context_, {}, &faults()};
   context context_{pinner(), options(), host::checked_caller{},
                    caller_of_iommu{{chosen().lock_memory}}};
 };

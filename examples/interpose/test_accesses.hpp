@@ -259,10 +259,11 @@ class test_calls : public iopt::test::test_ioctl<Context, Domain> {
     return told;
   }
 
-  /// What may be taken at once, in bytes of a list of runs of twelve bytes.
+  /// What is pinned at once at most, in bytes of a list of runs of twelve bytes, by every space.
   static iopt::result<void> memory_limit_call(const test_command& said) {
     constexpr std::uint32_t run_bytes = 12;
     if (said.memory_limit.bytes < run_bytes) return fail(iopt::errc::invalid_argument);
+    pinner().set_pages_a_call(said.memory_limit.bytes / run_bytes);
     return {};
   }
 
