@@ -14,11 +14,14 @@ pinner_type& pinner() {
   return *made;
 }
 
-iopt::result<iopt::physical> page_at(iopt::user_address at) {
+iopt::result<std::optional<iopt::physical>> frame_at(iopt::user_address at) {
   const auto seen = iopt::host::touchable_bytes(iopt::user_range::sized(at, iopt::host::page_bytes),
                                                 iopt::access_rights::read);
   if (!seen) return iopt::fail(seen.error());
-  return iopt::physical{at.value};
+  const auto frame = pinner().frame_at(pinner().current(), at);
+  if (frame) return *frame;
+  if (frame.error() == iopt::errc::no_such_file_or_directory) return std::nullopt;
+  return iopt::fail(frame.error());
 }
 
 }  // namespace interpose

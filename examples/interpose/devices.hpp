@@ -33,8 +33,8 @@ opened open_fail_nth(std::string_view path, int flags);
 using pinner_type = faulty_pinner;
 pinner_type& pinner();
 
-/// The page that the process sees at an address, as the pinner names it. Requires: a page's first byte.
-/// Errors: bad_address, it sees none.
-iopt::result<iopt::physical> page_at(iopt::user_address at);
+/// The frame of the page that the process sees at an address; nothing where no page of the same object is
+/// pinned. Requires: a page's first byte. Errors: bad_address, it sees none.
+iopt::result<std::optional<iopt::physical>> frame_at(iopt::user_address at);
 
 }  // namespace interpose

@@ -8,18 +8,18 @@
 #include <span>
 
 #include "faults.hpp"
-#include "iopt/backends/host/process_pinner.hpp"
+#include "iopt/backends/host/shared_pinner.hpp"
 
 namespace interpose {
 
-/// faulty_pinner: process_pinner, with failure points before what may fail.
+/// faulty_pinner: shared_pinner, with failure points before what may fail.
 ///
-/// Model     process_pinner's, and the most pages that one pin() takes, at first all.
-/// Errors    Those of process_pinner; at a failure point what faults() has for it.
-/// Threads   As process_pinner.
+/// Model     shared_pinner's, and the most pages that one pin() takes, at first all.
+/// Errors    Those of shared_pinner; at a failure point what faults() has for it.
+/// Threads   As shared_pinner.
 /// Tested by tests/examples/interpose/client.cpp, faults
-class faulty_pinner : public iopt::host::process_pinner<> {
-  using base = iopt::host::process_pinner<>;
+class faulty_pinner : public iopt::host::shared_pinner {
+  using base = iopt::host::shared_pinner;
   using point = iopt::mock::fault_point;
 
  public:
@@ -34,11 +34,12 @@ class faulty_pinner : public iopt::host::process_pinner<> {
   iopt::result<void> pin(const owner& who, iopt::user_range where, iopt::access_rights rights,
                          iopt::run_list& out) noexcept {
     if (faults().fails(point::pin)) return refused(point::pin);
-    const std::uint64_t most =
-        std::min(pages_a_call(), longest_probe_bytes / iopt::host::page_bytes);
-    if (where.length_minus_one() >= most * iopt::host::page_bytes)
-      where = iopt::user_range::sized(where.first, most * iopt::host::page_bytes);
-    return base::pin(who, where, rights, out);
+    return base::pin(who, at_once(where), rights, out);
+  }
+  iopt::result<void> pin_file(const file& from, iopt::user_range where, iopt::access_rights rights,
+                              iopt::run_list& out) noexcept {
+    if (faults().fails(point::pin_file)) return refused(point::pin_file);
+    return base::pin_file(from, at_once(where), rights, out);
   }
 
   iopt::result<void> read(const owner& who, iopt::user_address at,
@@ -59,11 +60,18 @@ class faulty_pinner : public iopt::host::process_pinner<> {
   }
 
  private:
+  iopt::user_range at_once(iopt::user_range where) const noexcept {
+    const std::uint64_t most =
+        std::min(pages_a_call(), longest_probe_bytes / iopt::host::page_bytes);
+    if (where.length_minus_one() < most * iopt::host::page_bytes) return where;
+    return iopt::user_range::sized(where.first, most * iopt::host::page_bytes);
+  }
   static iopt::result<void> refused(point at) noexcept { return iopt::fail(faults().error_of(at)); }
 
   std::atomic<std::uint64_t> pages_a_call_ = ~std::uint64_t{0};
 };
 
-static_assert(iopt::page_pinner<faulty_pinner> && iopt::copying_pinner<faulty_pinner>);
+static_assert(iopt::file_pinner<faulty_pinner> && iopt::copying_pinner<faulty_pinner> &&
+              iopt::frame_copying_pinner<faulty_pinner>);
 
 }  // namespace interpose

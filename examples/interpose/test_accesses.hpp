@@ -133,9 +133,9 @@ class test_access final : public interposed_file {
     using namespace iopt;
     for (const run& r : frames) {
       for (std::uint64_t n = 0; n != r.length_bytes; n += host::page_bytes) {
-        const result<physical> page = page_at({address});
-        if (!page) return fail(page.error());
-        if (*page != r.first + n) return fail(errc{EBADE});
+        const auto frame = frame_at({address});
+        if (!frame) return fail(frame.error());
+        if (*frame != r.first + n) return fail(errc{EBADE});
         address += host::page_bytes;
       }
     }
@@ -218,9 +218,10 @@ class test_calls : public iopt::test::test_ioctl<Context, Domain> {
     return this->context().with_hw_pagetable(said.id, [&](auto&, Domain& domain) -> result<void> {
       for (std::uint64_t n = 0; n != c.length; n += io_page) {
         const std::uint64_t in_page = (c.address + n) % host::page_bytes;
-        const result<physical> page = page_at({c.address + n - in_page});
-        if (!page) return fail(page.error());
-        if (domain.translate({c.iova + n}) != *page + in_page) return fail(errc::invalid_argument);
+        const auto frame = frame_at({c.address + n - in_page});
+        if (!frame) return fail(frame.error());
+        if (!*frame || domain.translate({c.iova + n}) != **frame + in_page)
+          return fail(errc::invalid_argument);
       }
       return {};
     });
@@ -233,9 +234,9 @@ class test_calls : public iopt::test::test_ioctl<Context, Domain> {
     if (((c.length | c.address) & (host::page_bytes - 1)) != 0 || c.length > top - c.address)
       return fail(errc::invalid_argument);
     for (std::uint64_t n = 0; n != c.length; n += host::page_bytes) {
-      const result<physical> page = page_at({c.address + n});
-      if (!page) return fail(page.error());
-      if (pinner().pins({page->value}) != c.pins) return fail(errc::io_error);
+      const auto frame = frame_at({c.address + n});
+      if (!frame) return fail(frame.error());
+      if ((*frame ? pinner().pins(**frame) : 0) != c.pins) return fail(errc::io_error);
     }
     return {};
   }

@@ -18,13 +18,15 @@
 
 namespace iopt::host {
 
-/// memlock_limit: RLIMIT_MEMLOCK of the calling process, as it is now, for the modes that the kernel
-/// limits.
+/// memlock_limit: RLIMIT_MEMLOCK of a process, the calling one where it is 0, as it is now, for the
+/// modes that the kernel limits.
 struct memlock_limit {
+  pid_t process = 0;
+
   std::uint64_t operator()(account_mode mode) const noexcept {
     rlimit now{};
     if (mode == account_mode::none || mode == account_mode::custom ||
-        ::getrlimit(RLIMIT_MEMLOCK, &now) != 0 || now.rlim_cur == RLIM_INFINITY)
+        ::prlimit(process, RLIMIT_MEMLOCK, nullptr, &now) != 0 || now.rlim_cur == RLIM_INFINITY)
       return top;
     return now.rlim_cur / page_bytes;
   }
