@@ -31,7 +31,7 @@ struct sample {
     ::mprotect(at, page, PROT_READ | PROT_WRITE);
     ::mmap(at + 2 * page, 2 * page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 2 * page);
     ::mprotect(at + 5 * page, page, PROT_READ);
-    for (const std::uint64_t hole : {1, 4, 7}) ::munmap(at + hole * page, page);
+    for (const std::uint64_t hole : {1u, 4u, 7u}) ::munmap(at + hole * page, page);
   }
   sample(const sample&) = delete;
   sample& operator=(const sample&) = delete;
