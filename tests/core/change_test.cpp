@@ -1,4 +1,4 @@
-// tests/core/change_test.cpp - protect, remap, suspend and resume, change of owner, revoke and restore.
+// tests/core/change_test.cpp - protect, remap, suspend and resume, revoke and restore.
 #include "iopt/core/change.hpp"
 
 #include <cstddef>
@@ -302,31 +302,6 @@ TEST_CASE("every area that shows resumed pages is found at their new address") {
   CHECK(look(41) == std::vector{w.pages_at(17, 1), w.pages_at(32, 1)});
   REQUIRE(t.unmap_all());
   CHECK(look(41).empty());
-  REQUIRE(w.close() == "");
-}
-
-// ---- change of owner -------------------------------------------------------------------------------
-
-TEST_CASE("files change their owner together or not at all") {
-  W w;
-  auto& t = w.table();
-  w.attach_domain();
-  const auto f = w.add_file(32);
-  must(t.map(t.file_memory(f, 0), 4 * w.page, rw, w.io(16)));
-  must(t.map(t.file_memory(f, 8 * w.page), 4 * w.page, rw, w.io(24)));
-  must(t.copy(t, w.pages_at(16, 2), rw, w.io(40)));
-  w.pinner.set_limit(w.owner(1), account_mode::user, 7);
-  CHECK(text(t.change_owner(w.owner(1))) == "ENOMEM");
-  CHECK(w.pinner.charged(w.owner(0), account_mode::user) == 8);
-  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 0);
-  w.pinner.set_limit(w.owner(1), account_mode::user, 8);
-  must(t.change_owner(w.owner(1)));
-  CHECK(w.pinner.charged(w.owner(0), account_mode::user) == 0);
-  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 8);
-  must(t.change_owner(w.owner(1)));
-  must(t.map(w.at(0), w.page, rw, w.io(60)));
-  CHECK(text(t.change_owner(w.owner(0))) == "EINVAL");
-  CHECK(w.pinner.charged(w.owner(1), account_mode::user) == 8);
   REQUIRE(w.close() == "");
 }
 

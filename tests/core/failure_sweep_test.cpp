@@ -296,6 +296,25 @@ std::vector<scenario<Kind>> scenarios() {
       },
       [](S& s) { return s.table().change_owner(s.owner(1)); });
   add(
+      "change the owner of files in two tables",
+      [](S& s) {
+        s.attach_domain(0), s.attach_domain(1);
+        const auto f = s.add_file(32);
+        auto& t = s.table(0);
+        auto& u = s.table(1);
+        must(t.map(t.file_memory(f, 0), 8 * s.page, rw, s.io(32)));
+        must(t.map(t.file_memory(f, 8 * s.page), 8 * s.page, rw, s.io(40)));
+        must(u.copy(t, s.pages_at(36, 8), rw, s.io(64)));
+        must(u.map(u.file_memory(f, 16 * s.page), 8 * s.page, rw, s.io(32)));
+      },
+      [](S& s) {
+        return S::table_type::change_owner_of(
+            [&](auto f) {
+              for (const auto& t : s.tables) f(*t);
+            },
+            s.owner(1));
+      });
+  add(
       "restore device memory",
       [](S& s) {
         two_domains(s);

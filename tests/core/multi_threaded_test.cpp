@@ -335,6 +335,50 @@ TEST_CASE("files that change their owner while other tables take and leave them 
   REQUIRE(w.close() == "");
 }
 
+TEST_CASE("files of several tables go over together while others take and leave them", "[thread]") {
+  using W = world<kind<full_domain, yielding_traits>>;
+  W w(mock::contiguity::scattered);
+  for (std::size_t n = 0; n < 3; ++n) w.table(n);
+  w.attach_domain(0), w.attach_domain(1);
+  for (std::uint64_t n = 0; n < 4; ++n) {
+    const auto file = w.add_file(8);
+    must(w.table(0).map(w.table(0).file_memory(file, 0), 8 * w.page, rw, w.io(16 + 8 * n)));
+  }
+  must(w.table(1).copy(w.table(0), w.pages_at(24, 16), rw, w.io(16)));
+  must(w.table(2).copy(w.table(0), w.pages_at(16, 32), rw, w.io(16)));
+  user<W> u;
+  must(u.object.attach(w.table(2)));
+  std::atomic<unsigned> wrong = 0;
+  run_threads(w, 4, [&](unsigned me) {
+    std::mt19937_64 random(me);
+    for (unsigned n = 0; n < 400; ++n) {
+      const iova_range r = w.pages_at(16 + random() % 24, 1 + random() % 8);
+      if (me < 2) {  // two that want all of it; one of them may meet an area in flight
+        const auto changed = W::table_type::change_owner_of(
+            [&](auto f) {
+              for (const auto& t : w.tables) f(*t);
+            },
+            w.owner(me));
+        wrong += !changed && changed.error() != errc::device_or_resource_busy;
+      } else if (me == 2) {
+        const auto at = w.table(1).copy(w.table(0), r, rw, w.io(100));
+        wrong += !at || !w.table(1).unmap(w.io(100), r.length(), unmap_profile::iommufd);
+      } else {
+        u.pin(r);
+        u.unpin_one();
+      }
+    }
+  });
+  CHECK(wrong == 0);
+  u.object.detach();
+  CHECK(w.pinner.charged() == 32);
+  must(w.table(1).unmap_all().outcome);
+  must(w.table(0).unmap_all().outcome);
+  CHECK(w.pinner.pinned_pages() == 0);
+  CHECK(w.pinner.charged() == 0);
+  REQUIRE(w.close() == "");
+}
+
 TEST_CASE("threads that unmap and threads that pin come to an end", "[thread]") {
   using W = world<kind<full_domain, locked_traits>>;
   W w;

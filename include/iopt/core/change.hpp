@@ -322,45 +322,6 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::change_owner(const owner_type& owner) {
-  detail::exclusive_lock guard(areas_lock_);
-  for (bool committing : {false, true}) {
-    result<void> done{};
-    for (auto c = areas_.begin(); done && c.valid(); c.next()) {
-      pages_type& p = *c.value()->source;
-      detail::exclusive_lock inner(p.mutex);
-      const bool present = c.value()->state == area_state::present;
-      if (committing) {
-        if (p.next_from == nullptr) continue;
-        p.from->uncharge(p.pinned);
-        std::exchange(p.from, std::exchange(p.next_from, nullptr))->release();
-      } else if (!present || p.from->is.kind != origin_kind::file) {
-        done = fail({present ? errc::invalid_argument : errc::device_or_resource_busy,
-                     error_place::area, c.range().first.value});
-      } else if (p.next_from == nullptr && !(p.from->is.owner == owner)) {
-        typename origin_type::key key = p.from->is;
-        key.owner = owner;
-        const result<origin_type*> to = intern_locked(key);
-        done = to ? (*to)->charge(p.pinned) : fail(to.error());
-        if (done) p.next_from = *to;
-        if (to && !done) (*to)->release();
-      }
-    }
-    if (done) continue;
-    for (auto c = areas_.begin(); c.valid(); c.next()) {
-      pages_type& p = *c.value()->source;
-      detail::exclusive_lock inner(p.mutex);
-      if (origin_type* to = std::exchange(p.next_from, nullptr)) {
-        to->uncharge(p.pinned);
-        to->release();
-      }
-    }
-    return done;
-  }
-  return {};
-}
-
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class Exporter>
 void io_pagetable<Pinner, Domain, Traits>::revoke(const Exporter& exporter) noexcept
   requires device_memory_pinner<Pinner>

@@ -7,7 +7,7 @@
 // where it does more than the kernel (holes in large entries, protect, remap) it says so.
 //
 // The members are defined by theme: core/map.hpp, core/unmap.hpp, core/cut.hpp, core/attach.hpp,
-// core/change.hpp, core/dirty.hpp. Include this header; it includes them.
+// core/change.hpp, core/owner.hpp, core/dirty.hpp. Include this header; it includes them.
 //
 // Layer: core. Includes: base, containers, policy, core.
 #pragma once
@@ -212,12 +212,6 @@ class io_pagetable {
   /// other than it was; not_enough_memory, over the new owner's limit.
   [[nodiscard]] result<void> resume_access(iova_range range, const memory& what);
 
-  /// Moves every pages object of this table, all of files, to a new owner and charges it. Requires:
-  /// no other table that shows the same pages does so at the same time.
-  /// Errors: device_or_resource_busy, an area in flight; invalid_argument, one is not of a file;
-  /// not_enough_memory. Nothing changed then.
-  [[nodiscard]] result<void> change_owner(const owner_type& owner);
-
   /// An exporter takes its device memory away: every domain of this table forgets it. Areas stay.
   /// Tables that show the same pages are told one by one, and so is each when it is back.
   template <class Exporter>
@@ -228,6 +222,20 @@ class io_pagetable {
   template <class Exporter>
   [[nodiscard]] result<void> restore(const Exporter& exporter)
     requires device_memory_pinner<Pinner>;
+
+  // --- Whose the memory is: core/owner.hpp ---
+
+  /// Moves every pages object of this table to a new owner, and charges it. They are all of files:
+  /// other memory is known by its owner. What is charged without limit stays so. Requires: no other
+  /// table that shows the same pages does so at the same time.
+  /// Errors: in this order, device_or_resource_busy, an area in flight, and invalid_argument, one is
+  /// not of a file, whichever comes first; not_enough_memory. Nothing changed then.
+  [[nodiscard]] result<void> change_owner(const owner_type& owner);
+  /// The same for several tables, which may show the same pages: all of them, or none. each(f) calls
+  /// f(table) for one after the other; it is called more than once. Requires: two calls at the same
+  /// time that have two tables in common name them in the same order.
+  template <class Each>
+  [[nodiscard]] static result<void> change_owner_of(Each each, const owner_type& owner);
 
   // --- Domains: core/attach.hpp ---
 
@@ -422,6 +430,11 @@ class io_pagetable {
   template <class Exporter>
   void take_away(const Exporter& exporter) noexcept;
 
+  // core/owner.hpp
+  result<void> check_files() const;
+  result<void> charge_next(const owner_type& owner);
+  void leave_one_account(bool the_new) noexcept;
+
   // core/dirty.hpp
   template <class Record>
   void tell_dirty(const area_type& a, Record& record);
@@ -478,4 +491,5 @@ class io_pagetable {
 #include "iopt/core/dirty.hpp"   // IWYU pragma: export
 #include "iopt/core/look.hpp"    // IWYU pragma: export
 #include "iopt/core/map.hpp"     // IWYU pragma: export
+#include "iopt/core/owner.hpp"   // IWYU pragma: export
 #include "iopt/core/unmap.hpp"   // IWYU pragma: export
