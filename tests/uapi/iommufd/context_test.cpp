@@ -224,7 +224,8 @@ TEST_CASE("from Linux 6.18 on the table is longer", "[level]") {
   std::array<std::uint32_t, 20> room{80, 0};
   for (std::uint32_t number = 0x8f; number <= 0x94; ++number) {
     CHECK(f.raw(abi::request_of(number), 0) == "EFAULT");
-    CHECK(f.raw(abi::request_of(number), f.address(room.data())) == "ENOTTY");
+    CHECK(f.raw(abi::request_of(number), f.address(room.data())) ==
+          (number == 0x92 ? "0" : "ENOTTY"));
   }
   CHECK(f.raw(abi::request_of(0x95), 0) == "ENOTTY");
 }

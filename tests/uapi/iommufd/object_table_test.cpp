@@ -99,6 +99,34 @@ TEST_CASE("what is not there is ENOENT, what is in use is EBUSY", "[objects]") {
   CHECK(told == 1);
 }
 
+TEST_CASE("all objects of a kind are used at once, but for those not there yet or retired",
+          "[objects]") {
+  fixture f;
+  std::vector<std::unique_ptr<object>> all;
+  for (int n = 0; n < 70; ++n)
+    all.push_back(f.add(n % 2 == 0 ? object_kind::space : object_kind::device));
+  object reserved(object_kind::space);
+  REQUIRE(f.t.reserve(reserved));
+  f.t.hold(*all[2]);
+  CHECK(!f.t.retire(*all[2]));
+  std::vector<std::uint32_t> found;
+  f.t.find_each(object_kind::space, [&](object& o) { found.push_back(o.id()); });
+  REQUIRE(found.size() == 34);
+  CHECK(std::ranges::is_sorted(found));
+  for (std::uint32_t id = 1; id <= 70; ++id) {
+    const bool used = id % 2 == 1 && id != 3;
+    CHECK(std::ranges::count(found, id) == (used ? 1 : 0));
+    CHECK(f.t.users(*all[id - 1]) == (used || id == 3 ? 2 : 1));
+    if (id == 3) continue;
+    CHECK(removed(f.t, id) == (used ? "EBUSY" : "ok"));
+    if (used) CHECK(!f.t.put(*all[id - 1]));
+    if (used) CHECK(removed(f.t, id) == "ok");
+  }
+  CHECK(f.t.put(*all[2]));
+  f.t.abandon(reserved);
+  CHECK(f.t.verify() == "");
+}
+
 TEST_CASE("what is retired goes with its last user", "[objects]") {
   fixture f;
   const auto a = f.add();

@@ -356,6 +356,145 @@ TEST_CASE("files are mapped by descriptor, from the kernel on that does so", "[f
   CHECK(old.call(request::ioas_map_file, c) == "ENOTTY");
 }
 
+namespace {
+
+/// Spaces of files, which change hands.
+struct hands : context_fixture<files_profile> {
+  using base = context_fixture<files_profile>;
+  mock::process before = pinner.current();
+  mock::process after = pinner.create_process(1);
+
+  hands() {
+    may.lock_memory = false;
+    file_table::known = pinner.create_file(0x10000).id;
+  }
+  std::string map_file(id where, std::uint64_t at, std::uint64_t pages) {
+    abi::ioas_map_file c{0, 7, where, 5, 0, pages * page, at};
+    return call(request::ioas_map_file, c);
+  }
+  std::string change(std::uint32_t reserved = 0) {
+    abi::ioas_change_process c{0, reserved};
+    pinner.set_current(after);
+    const std::string answer = call(request::ioas_change_process, c);
+    pinner.set_current(before);
+    return answer;
+  }
+  std::string charged(account_mode mode = account_mode::user) {
+    return std::to_string(pinner.charged(before, mode)) + " " +
+           std::to_string(pinner.charged(after, mode));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("files of all spaces go over to the caller, from the kernel on that does so",
+          "[change]") {
+  hands f;
+  CHECK(f.change(1) == "EOPNOTSUPP");
+  CHECK(f.change() == "0");  // no space at all
+  const auto s = f.space();
+  const auto t = f.space();
+  CHECK(f.change() == "0");
+  REQUIRE(f.context->attach(f.device(), s));
+  REQUIRE(f.context->attach(f.device({.iommu = &f}), t));
+  REQUIRE(f.context->need_compatible_space());
+  const auto v = f.context->compatible_space().value();
+  REQUIRE(f.context->attach(f.device(), v));
+  REQUIRE(f.map_file(s, 0x10000, 4) == "0");
+  REQUIRE(f.map_file(t, 0x10000, 3) == "0");
+  REQUIRE(f.map_file(v, 0x10000, 2) == "0");
+  abi::ioas_copy c{0, 7, t, s, 0x4000, 0x20000, 0x10000};
+  REQUIRE(f.call(request::ioas_copy, c) == "0");
+  CHECK(f.charged() == "9 0");
+  // All or none, whichever space is the one over the limit.
+  for (const std::uint64_t limit : {0U, 3U, 4U, 6U, 8U}) {
+    CAPTURE(limit);
+    f.pinner.set_limit(f.after, account_mode::user, limit);
+    CHECK(f.change() == "ENOMEM");
+    CHECK(f.charged() == "9 0");
+  }
+  f.pinner.set_limit(f.after, account_mode::user, 9);
+  CHECK(f.change(1) == "EOPNOTSUPP");
+  CHECK(f.charged() == "9 0");
+  CHECK(f.change() == "0");
+  CHECK(f.charged() == "0 9");
+  CHECK(f.change() == "0");
+  CHECK(f.charged() == "0 9");
+  // Nothing is held any more.
+  CHECK(f.unmap(s, 0x10000, 4) == "0");
+  CHECK(f.charged() == "0 9");
+  CHECK(f.unmap(t, 0x20000, 4) == "0");
+  CHECK(f.charged() == "0 5");
+}
+
+TEST_CASE("a space with other memory than files keeps all spaces where they are", "[change]") {
+  hands f;
+  const auto s = f.space();
+  REQUIRE(f.context->attach(f.device(), s));
+  REQUIRE(f.map_file(s, 0x10000, 4) == "0");
+  f.pinner.set_limit(f.after, account_mode::user, 0);
+  SECTION("a space") {
+    const auto t = f.space();
+    REQUIRE(f.map(t, 0x10000) == "0");
+    CHECK(f.change() == "EINVAL");
+    CHECK(f.destroy(t) == "0");
+  }
+  SECTION("the compatible space") {
+    REQUIRE(f.context->need_compatible_space());
+    vfio::abi::dma_map m{sizeof m, 3, 0x10000, 0x2000, 0x1000};
+    REQUIRE(f.raw(vfio::abi::iommu_map_dma, fixture::address(&m)) == "0");
+    CHECK(f.change() == "EINVAL");
+    CHECK(f.destroy(f.context->compatible_space().value()) == "0");
+  }
+  CHECK(f.charged() == "4 0");
+  CHECK(f.change() == "ENOMEM");
+  f.pinner.set_limit(f.after, account_mode::user, 4);
+  CHECK(f.change() == "0");
+  CHECK(f.charged() == "0 4");
+}
+
+TEST_CASE("what was mapped without a limit goes over without one", "[change]") {
+  hands f;
+  const auto s = f.space();
+  REQUIRE(f.context->attach(f.device(), s));
+  f.may.lock_memory = true;
+  REQUIRE(f.map_file(s, 0x10000, 4) == "0");
+  f.may.lock_memory = false;  // the caller's capability was asked for when it was mapped
+  f.pinner.set_limit(f.after, account_mode::user, 0);
+  CHECK(f.change() == "0");
+  CHECK(f.charged() == "0 0");
+  CHECK(f.charged(account_mode::none) == "0 4");
+}
+
+TEST_CASE("whatever fails of a change of owner, none changed", "[change][sweep]") {
+  hands f;
+  std::vector<iommufd::object_id> spaces;
+  for (std::uint64_t n = 0; n < 3; ++n) {
+    spaces.push_back(f.space());
+    REQUIRE(f.context->attach(f.device({.iommu = &spaces}), spaces[n]));
+    REQUIRE(f.map_file(spaces[n], 0x10000, 2) == "0");
+    REQUIRE(f.map_file(spaces[n], 0x20000, 1) == "0");
+  }
+  unsigned points = 0;
+  for (std::uint64_t n = 0;; ++n, ++points) {
+    CAPTURE(n);
+    f.faults.arm(n);
+    const std::string answer = f.change();
+    if (!f.faults.fired()) break;
+    f.faults.disarm();
+    CHECK(answer == name(f.faults.error_of(f.faults.fired_at())));
+    REQUIRE(f.charged() == "9 0");
+  }
+  CHECK(points >= 6);
+  CHECK(f.charged() == "0 9");
+}
+
+TEST_CASE("a change of owner is an ioctl of Linux 6.14", "[change]") {
+  context_fixture<old_files_profile> f;
+  abi::ioas_change_process c{};
+  CHECK(f.call(request::ioas_change_process, c) == "ENOTTY");
+}
+
 TEST_CASE("a profile may have unmaps that are exact", "[unmap]") {
   context_fixture<holes_profile> f;
   const auto s = f.space();

@@ -22,9 +22,16 @@ using abi::request;
 
 namespace {
 
+/// The one file that there is, whatever the descriptor.
+struct file_table {
+  result<mock::file> operator()(std::int32_t) const { return mock::file{known}; }
+  static inline std::uint32_t known = 0;
+};
 struct locked_profile : uapi::default_profile {
+  static constexpr kernel_level level = kernel_level::linux_6_18;
   using traits = refusing_traits<multi_threaded>;
   using caller = set_caller;
+  using files = file_table;
 };
 
 struct machine {
@@ -32,6 +39,7 @@ struct machine {
 
   mock::memory_account account;
   mock::pinner pinner;
+  std::array<mock::process, 2> owners{pinner.current(), pinner.create_process(1)};
   capability_set may{};
   std::vector<std::unique_ptr<mock::group>> groups;
   std::unique_ptr<context_type> context =
@@ -230,5 +238,79 @@ TEST_CASE("any ioctl from any thread", "[threads]") {
     CHECK(m.pinner.pinned_pages() == 0);
     CHECK(m.pinner.verify() == "");
     for (const auto& g : m.groups) CHECK(g->domains() == 0);
+  }
+}
+
+TEST_CASE("spaces go over to another owner while they come and go", "[threads]") {
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    CAPTURE(seed);
+    machine m;
+    m.may.lock_memory = false;
+    file_table::known = m.pinner.create_file(0x40000).id;
+    std::atomic<unsigned> done_well = 0;
+    std::atomic<unsigned> changed = 0;
+    const auto whose = [&](unsigned me) {
+      std::mt19937 random(100 * seed + me);
+      const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+      for (unsigned step = 0; step < 2000; ++step) {
+        const std::uint32_t id = 1 + below(6);
+        const std::uint64_t at = std::uint64_t{below(16)} << 12;
+        const std::uint64_t bytes = std::uint64_t{1 + below(4)} << 12;
+        std::int64_t answer = -1;
+        switch (me == 0 ? 0 : 1 + below(6)) {
+          case 0: {
+            abi::ioas_change_process c{0, 0};
+            m.pinner.set_current(m.owners[below(2)]);
+            answer = m.call(request::ioas_change_process, c);
+            if (answer == 0) ++changed;
+            break;
+          }
+          case 1: {
+            if (m.context->size() >= 8) break;  // -fsanitize=thread knows of 64 held locks at most
+            abi::ioas_alloc c{};
+            answer = m.call(request::ioas_alloc, c);
+            break;
+          }
+          case 2: {
+            abi::destroy c{0, id};
+            answer = m.call(request::destroy, c);
+            break;
+          }
+          case 3: {
+            abi::ioas_copy c{0, 7, id, 1 + below(6), bytes, at, std::uint64_t{below(16)} << 12};
+            answer = m.call(request::ioas_copy, c);
+            break;
+          }
+          case 4: {
+            abi::ioas_unmap c{0, id, at, bytes * 2};
+            answer = m.call(request::ioas_unmap, c);
+            break;
+          }
+          default: {
+            abi::ioas_map_file c{0, 7, id, 0, at, bytes, at};
+            answer = m.call(request::ioas_map_file, c);
+          }
+        }
+        if (answer == 0) ++done_well;
+      }
+    };
+    mock::group& group = m.group(&m);
+    std::vector<std::thread> threads;
+    for (unsigned n = 0; n < 4; ++n) threads.emplace_back([&, n] { whose(n); });
+    threads.emplace_back([&] { driver(m, group, 100 * seed + 10, 2000, done_well); });
+    for (std::thread& t : threads) t.join();
+    CHECK(changed > 100);
+    CHECK(done_well > 500);
+    CHECK(m.context->verify() == "");
+    // With nobody else at work all is whole, and all goes over.
+    m.pinner.set_current(m.owners[0]);
+    abi::ioas_change_process c{0, 0};
+    CHECK(m.call(request::ioas_change_process, c) == 0);
+    CHECK(m.pinner.charged(m.owners[1], account_mode::user) == 0);
+    m.context.reset();
+    CHECK(m.account.live_blocks() == 0);
+    CHECK(m.pinner.pinned_pages() == 0);
+    CHECK(m.pinner.charged() == 0);
+    CHECK(m.pinner.verify() == "");
   }
 }

@@ -113,6 +113,11 @@ struct ioas_copy {
   std::uint64_t src_iova;
 };
 
+struct ioas_change_process {
+  std::uint32_t size;
+  std::uint32_t reserved;
+};
+
 struct ioas_unmap {
   std::uint32_t size;
   std::uint32_t ioas_id;
@@ -200,9 +205,10 @@ struct hwpt_get_dirty_bitmap {
 static_assert(sizeof(destroy) == 8 && sizeof(ioas_alloc) == 12 && sizeof(iova_range) == 16 &&
               sizeof(ioas_iova_ranges) == 32 && sizeof(ioas_allow_iovas) == 24 &&
               sizeof(ioas_map) == 40 && sizeof(ioas_map_file) == 40 && sizeof(ioas_copy) == 40 &&
-              sizeof(ioas_unmap) == 24 && sizeof(option) == 24 && sizeof(vfio_ioas) == 12 &&
-              sizeof(hwpt_alloc) == 48 && sizeof(hw_info) == 40 &&
-              sizeof(hwpt_set_dirty_tracking) == 16 && sizeof(hwpt_get_dirty_bitmap) == 48);
+              sizeof(ioas_change_process) == 8 && sizeof(ioas_unmap) == 24 &&
+              sizeof(option) == 24 && sizeof(vfio_ioas) == 12 && sizeof(hwpt_alloc) == 48 &&
+              sizeof(hw_info) == 40 && sizeof(hwpt_set_dirty_tracking) == 16 &&
+              sizeof(hwpt_get_dirty_bitmap) == 48);
 
 #ifdef IOMMU_DESTROY
 #define IOPT_SAME(ours, theirs) (static_cast<std::uint32_t>(request::ours) == (theirs))
@@ -274,6 +280,11 @@ static_assert(sizeof(ioas_map_file) == sizeof(iommu_ioas_map_file) &&
               IOPT_SAME(ioas_map_file, fd) && IOPT_SAME(ioas_map_file, start) &&
               IOPT_SAME(ioas_map_file, iova) &&
               static_cast<std::uint32_t>(request::ioas_map_file) == IOMMU_IOAS_MAP_FILE);
+#endif
+#ifdef IOMMU_IOAS_CHANGE_PROCESS
+static_assert(sizeof(ioas_change_process) == sizeof(iommu_ioas_change_process) &&
+              static_cast<std::uint32_t>(request::ioas_change_process) ==
+                  IOMMU_IOAS_CHANGE_PROCESS);
 #endif
 #undef IOPT_SAME
 #endif

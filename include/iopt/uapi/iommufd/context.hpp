@@ -65,7 +65,7 @@ concept finds_files =
 /// Ownership   Owns the objects, but for foreign ones. Refers to the pinner and the groups, which
 ///             outlive it. Not movable.
 /// Errors      ioctl(): an errno, negative, as the kernel: in the order of its checks. Ioctls that
-///             are not done (nested translation, faults, IOAS_CHANGE_PROCESS) are ENOTTY.
+///             are not done (nested translation, faults, virtual IOMMUs) are ENOTTY.
 /// Threads     Any call from any thread, where the traits have locks, but construction and
 ///             destruction; calls on one access object are one at a time.
 /// Source      Linux 6.12 drivers/iommu/iommufd, as facts.
@@ -266,6 +266,10 @@ class context {
   void end(object& o) noexcept;
 
   result<space_type*> reserve_space();
+  void publish(space_type& s) noexcept {
+    guard alone(spaces_lock_);
+    objects_.publish(s);
+  }
 
   // uapi/iommufd/space_calls.hpp
   template <class T>
@@ -282,6 +286,7 @@ class context {
   result<void> map_call(const argument_type& a, abi::ioas_map& said);
   result<void> map_file_call(const argument_type& a, abi::ioas_map_file& said);
   result<void> copy_call(const argument_type& a, abi::ioas_copy& said);
+  result<void> change_process_call(const argument_type&, abi::ioas_change_process& said);
   result<void> unmap_call(const argument_type& a, abi::ioas_unmap& said);
   result<void> option_call(const argument_type& a, abi::option& said);
   result<void> rlimit_mode(abi::option& said);
@@ -327,6 +332,9 @@ class context {
   [[no_unique_address]] copy_type copy_;
   [[no_unique_address]] caller_type caller_;
   [[no_unique_address]] memory_source_type memory_;
+  typename traits::mutex
+      spaces_lock_{};  // while it is held no space comes, nor is there another change of owner;
+                       // before a lock of a table, and that of objects_
   typename traits::mutex
       devices_lock_{};  // over devices, groups and lists of hardware page tables;
                         // before a lock of a table, and that of objects_

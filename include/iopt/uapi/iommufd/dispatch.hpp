@@ -40,6 +40,9 @@ uapi::answer context<Pinner, Domain, Profile>::ioctl(std::uint32_t request, std:
     case ioas_map_file:
       if constexpr (newer && finds_files<Profile, Pinner>) return run(*a, &context::map_file_call);
       break;
+    case ioas_change_process:
+      if constexpr (newer) return run(*a, &context::change_process_call);
+      break;
     default: break;
   }
   if (request != abi::request_of(number))

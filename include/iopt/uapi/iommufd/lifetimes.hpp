@@ -47,7 +47,7 @@ result<object_id> context<Pinner, Domain, Profile>::create_space() {
   const result<space_type*> s = reserve_space();
   if (!s) return fail(s.error());
   const object_id id = (*s)->id();
-  objects_.publish(**s);
+  publish(**s);
   return id;
 }
 
@@ -56,17 +56,20 @@ result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
   const result<space_type*> s = reserve_space();
   if (!s) return fail(s.error());
   bool used = false;
-  const result<void> done = objects_.locked([&](bool) -> result<void> {
-    if (noiommu_) return fail(errc::invalid_argument);
-    if (compatible_ == nullptr) {
-      compatible_ = *s;
-      used = true;
-    }
-    return {};
-  });
-  if (used) {
-    objects_.publish(**s);
-  } else {
+  result<void> done{};
+  {
+    guard alone(spaces_lock_);  // VFIO's ioctls find it as soon as it is the compatible one
+    done = objects_.locked([&](bool) -> result<void> {
+      if (noiommu_) return fail(errc::invalid_argument);
+      if (compatible_ == nullptr) {
+        compatible_ = *s;
+        used = true;
+      }
+      return {};
+    });
+    if (used) objects_.publish(**s);
+  }
+  if (!used) {
     objects_.abandon(**s);
     destroy_in(memory_, *s);
   }

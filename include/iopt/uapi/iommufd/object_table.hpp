@@ -135,6 +135,18 @@ class object_table {
     if (o != nullptr) ++o->users_;
     return o;
   }
+  /// Each object of that kind that is present, in the order of numbers, likewise: calls f(object)
+  /// while nothing comes or goes.
+  template <class F>
+  void find_each(object_kind kind, F f) {
+    guard held(lock_);
+    for (std::size_t slot = 0; slot < 64 * words_; ++slot) {
+      object* const o = at(static_cast<object_id>(slot + 1));
+      if (o == nullptr || o->kind_ != kind) continue;
+      ++o->users_;
+      f(*o);
+    }
+  }
   /// One user more of an object that the caller uses.
   void hold(object& o) noexcept {
     guard held(lock_);

@@ -42,6 +42,7 @@ struct space : object {
 
   io_pagetable<Pinner, Domain, Traits> table;
   hw_pagetable<Pinner, Domain, Traits>* pagetables = nullptr;  // the oldest first
+  space* next = nullptr;                                       // of those that change their owner
 };
 
 /// A domain, which uses its space.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 
 #include "iopt/uapi/iommufd/context.hpp"
 
@@ -49,7 +50,7 @@ result<void> context<Pinner, Domain, Profile>::alloc_call(const argument_type& a
   said.out_ioas_id = (*s)->id();
   const result<void> told = a.respond(said);
   if (told) {
-    objects_.publish(**s);
+    publish(**s);
   } else {
     objects_.abandon(**s);
     destroy_in(memory_, *s);
@@ -153,6 +154,32 @@ result<void> context<Pinner, Domain, Profile>::copy_call(const argument_type& a,
       return a.respond(said);
     });
   });
+}
+
+/// All spaces go over to the caller, whoever can find them. None ends meanwhile: it is in use, and
+/// its DESTROY is refused.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+result<void> context<Pinner, Domain, Profile>::change_process_call(const argument_type&,
+                                                                   abi::ioas_change_process& said) {
+  if (const result<void> ok = detail::check_reserved(said.reserved); !ok) return ok;
+  guard alone(spaces_lock_);
+  space_type* all = nullptr;
+  space_type** end = &all;
+  objects_.find_each(object_kind::space, [&](object& o) {
+    *end = &static_cast<space_type&>(o);
+    end = &(*end)->next;
+  });
+  const result<void> done = table_type::change_owner_of(
+      [all](auto f) {
+        for (space_type* s = all; s != nullptr; s = s->next) f(s->table);
+      },
+      pinner_.current());
+  while (all != nullptr) {
+    space_type& s = *all;
+    all = std::exchange(s.next, nullptr);
+    put_needed(s);
+  }
+  return done;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
