@@ -23,8 +23,7 @@ TEST_CASE("numbers outside the table are VFIO's", "[dispatch]") {
     CHECK(f.raw(abi::request_of(number), 0) == "ENOTTY");  // the argument is not looked at
 }
 
-TEST_CASE("a number of the table needs a size that can be read, even where nothing is there",
-          "[dispatch]") {
+TEST_CASE("a number of the table needs a size that can be read", "[dispatch]") {
   fixture f;
   std::array<std::uint32_t, 2> room{8, 0};
   for (std::uint32_t number = 0x80; number <= 0x8e; ++number) {
@@ -36,8 +35,6 @@ TEST_CASE("a number of the table needs a size that can be read, even where nothi
       CHECK(f.raw(odd | number, fixture::address(room.data())) == "ENOTTY");
     }
   }
-  for (const request r : {request::hwpt_invalidate, request::fault_queue_alloc})
-    CHECK(f.raw(static_cast<std::uint32_t>(r), fixture::address(room.data())) == "ENOTTY");
 }
 
 TEST_CASE("each ioctl has its least size", "[dispatch]") {
@@ -210,7 +207,6 @@ TEST_CASE("a front end may add ioctls, which also makes the table longer", "[mor
   CHECK(more.asked == 0);
   CHECK(call(0x3b8f, fixture::address(&c)) == "ENOTTY");
   CHECK(more.asked == 0x3b8f);
-  CHECK(call(0x3b8e, fixture::address(&c)) == "ENOTTY");
   CHECK(call(0x3ba1, 0) == "ENOTTY");  // VFIO's again
   // What the context knows is not asked for.
   more.asked = 0;
@@ -221,11 +217,12 @@ TEST_CASE("a front end may add ioctls, which also makes the table longer", "[mor
 
 TEST_CASE("from Linux 6.18 on the table is longer", "[level]") {
   context_fixture<newer_profile> f;
-  std::array<std::uint32_t, 20> room{80, 0};
+  std::array<std::uint32_t, 2> room{7, 0};
   for (std::uint32_t number = 0x8f; number <= 0x94; ++number) {
     CHECK(f.raw(abi::request_of(number), 0) == "EFAULT");
+    // This profile knows no files: there is nothing at 0x8f.
     CHECK(f.raw(abi::request_of(number), f.address(room.data())) ==
-          (number == 0x92 ? "0" : "ENOTTY"));
+          (number == 0x8f ? "ENOTTY" : "EINVAL"));
   }
   CHECK(f.raw(abi::request_of(0x95), 0) == "ENOTTY");
 }

@@ -202,6 +202,73 @@ struct hwpt_get_dirty_bitmap {
   std::uint64_t data;       // the address of the bitmap
 };
 
+// On objects that a context makes none of: see absent_calls.hpp.
+
+inline constexpr std::uint32_t hwpt_invalidate_most = std::uint32_t{1} << 19;  // entries in a call
+struct hwpt_invalidate {
+  std::uint32_t size;
+  std::uint32_t hwpt_id;
+  std::uint64_t data_uptr;  // the address of an array of entries
+  std::uint32_t data_type;
+  std::uint32_t entry_len;  // bytes
+  std::uint32_t entry_num;  // told back: how many were done
+  std::uint32_t reserved;
+};
+
+struct fault_alloc {
+  std::uint32_t size;
+  std::uint32_t flags;
+  std::uint32_t out_fault_id;
+  std::uint32_t out_fault_fd;
+};
+
+struct viommu_alloc {
+  std::uint32_t size;
+  std::uint32_t flags;
+  std::uint32_t type;
+  std::uint32_t dev_id;
+  std::uint32_t hwpt_id;
+  std::uint32_t out_viommu_id;
+  std::uint32_t data_len;  // from here on Linux 6.17
+  std::uint32_t reserved;
+  std::uint64_t data_uptr;
+};
+inline constexpr std::size_t viommu_alloc_least = 24;
+
+struct vdevice_alloc {
+  std::uint32_t size;
+  std::uint32_t viommu_id;
+  std::uint32_t dev_id;
+  std::uint32_t out_vdevice_id;
+  std::uint64_t virt_id;
+};
+
+struct veventq_alloc {
+  std::uint32_t size;
+  std::uint32_t flags;
+  std::uint32_t viommu_id;
+  std::uint32_t type;
+  std::uint32_t veventq_depth;
+  std::uint32_t out_veventq_id;
+  std::uint32_t out_veventq_fd;
+  std::uint32_t reserved;
+};
+inline constexpr std::size_t veventq_alloc_least = 28;
+
+struct hw_queue_alloc {
+  std::uint32_t size;
+  std::uint32_t flags;
+  std::uint32_t viommu_id;
+  std::uint32_t type;
+  std::uint32_t index;
+  std::uint32_t out_hw_queue_id;
+  std::uint64_t nesting_parent_iova;
+  std::uint64_t length;
+};
+
+static_assert(sizeof(hwpt_invalidate) == 32 && sizeof(fault_alloc) == 16 &&
+              sizeof(viommu_alloc) == 40 && sizeof(vdevice_alloc) == 24 &&
+              sizeof(veventq_alloc) == 32 && sizeof(hw_queue_alloc) == 40);
 static_assert(sizeof(destroy) == 8 && sizeof(ioas_alloc) == 12 && sizeof(iova_range) == 16 &&
               sizeof(ioas_iova_ranges) == 32 && sizeof(ioas_allow_iovas) == 24 &&
               sizeof(ioas_map) == 40 && sizeof(ioas_map_file) == 40 && sizeof(ioas_copy) == 40 &&
@@ -280,6 +347,26 @@ static_assert(sizeof(ioas_map_file) == sizeof(iommu_ioas_map_file) &&
               IOPT_SAME(ioas_map_file, fd) && IOPT_SAME(ioas_map_file, start) &&
               IOPT_SAME(ioas_map_file, iova) &&
               static_cast<std::uint32_t>(request::ioas_map_file) == IOMMU_IOAS_MAP_FILE);
+#endif
+static_assert(sizeof(hwpt_invalidate) == sizeof(iommu_hwpt_invalidate) &&
+              IOPT_SAME(hwpt_invalidate, data_uptr) && IOPT_SAME(hwpt_invalidate, entry_len) &&
+              IOPT_SAME(hwpt_invalidate, entry_num) &&
+              sizeof(fault_alloc) == sizeof(iommu_fault_alloc) && IOPT_SAME(fault_alloc, flags));
+#ifdef IOMMU_HW_QUEUE_ALLOC
+static_assert(sizeof(viommu_alloc) == sizeof(iommu_viommu_alloc) && IOPT_SAME(viommu_alloc, type) &&
+              IOPT_SAME(viommu_alloc, dev_id) &&
+              viommu_alloc_least == offsetof(iommu_viommu_alloc, data_len) &&
+              sizeof(vdevice_alloc) == sizeof(iommu_vdevice_alloc) &&
+              sizeof(veventq_alloc) == sizeof(iommu_veventq_alloc) &&
+              IOPT_SAME(veventq_alloc, type) && IOPT_SAME(veventq_alloc, veventq_depth) &&
+              veventq_alloc_least == offsetof(iommu_veventq_alloc, __reserved) &&
+              sizeof(hw_queue_alloc) == sizeof(iommu_hw_queue_alloc) &&
+              IOPT_SAME(hw_queue_alloc, type) && IOPT_SAME(hw_queue_alloc, length) &&
+              IOPT_SAME(hw_queue_alloc, nesting_parent_iova));
+static_assert(static_cast<std::uint32_t>(request::viommu_alloc) == IOMMU_VIOMMU_ALLOC &&
+              static_cast<std::uint32_t>(request::vdevice_alloc) == IOMMU_VDEVICE_ALLOC &&
+              static_cast<std::uint32_t>(request::veventq_alloc) == IOMMU_VEVENTQ_ALLOC &&
+              static_cast<std::uint32_t>(request::hw_queue_alloc) == IOMMU_HW_QUEUE_ALLOC);
 #endif
 #ifdef IOMMU_IOAS_CHANGE_PROCESS
 static_assert(sizeof(ioas_change_process) == sizeof(iommu_ioas_change_process) &&

@@ -6,7 +6,7 @@
 //   c.attach(*device, space);
 //
 // Members are defined by theme, in this folder: dispatch.hpp, lifetimes.hpp, space_calls.hpp,
-// devices.hpp, accesses.hpp, pagetables.hpp, pagetable_calls.hpp.
+// devices.hpp, accesses.hpp, pagetables.hpp, pagetable_calls.hpp, absent_calls.hpp.
 //
 // Layer: uapi. Includes: core, policy, uapi.
 #pragma once
@@ -64,8 +64,9 @@ concept finds_files =
 /// Invariants  A domain is in the table of its space. What an object needs has it as a user.
 /// Ownership   Owns the objects, but for foreign ones. Refers to the pinner and the groups, which
 ///             outlive it. Not movable.
-/// Errors      ioctl(): an errno, negative, as the kernel: in the order of its checks. Ioctls that
-///             are not done (nested translation, faults, virtual IOMMUs) are ENOTTY.
+/// Errors      ioctl(): an errno, negative, as the kernel: in the order of its checks. What is not
+///             done (nested translation, faults, virtual IOMMUs) is answered as on a machine that
+///             has none of it; IOAS_MAP_FILE by a profile that knows no files is ENOTTY.
 /// Threads     Any call from any thread, where the traits have locks, but construction and
 ///             destruction; calls on one access object are one at a time.
 /// Source      Linux 6.12 drivers/iommu/iommufd, as facts.
@@ -302,6 +303,12 @@ class context {
   result<void> set_dirty_call(const argument_type& a, abi::hwpt_set_dirty_tracking& said);
   result<void> get_dirty_call(const argument_type& a, abi::hwpt_get_dirty_bitmap& said);
 
+  // uapi/iommufd/absent_calls.hpp
+  template <class T>
+  result<void> absent_call(const argument_type&, T& said);
+  result<void> viommu_call(const argument_type&, abi::viommu_alloc& said);
+  result<void> invalidate_call(const argument_type& a, abi::hwpt_invalidate& said);
+
   // uapi/iommufd/devices.hpp; devices_lock_ is held
   result<void> reserve_regions(device_type& d, table_type& in);
   static bool suits(const pagetable_type& p, const bound_type& group) noexcept;
@@ -344,6 +351,7 @@ class context {
 
 }  // namespace iopt::iommufd
 
+#include "iopt/uapi/iommufd/absent_calls.hpp"     // IWYU pragma: export
 #include "iopt/uapi/iommufd/accesses.hpp"         // IWYU pragma: export
 #include "iopt/uapi/iommufd/devices.hpp"          // IWYU pragma: export
 #include "iopt/uapi/iommufd/dispatch.hpp"         // IWYU pragma: export

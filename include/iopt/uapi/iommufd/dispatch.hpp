@@ -37,13 +37,23 @@ uapi::answer context<Pinner, Domain, Profile>::ioctl(std::uint32_t request, std:
     case get_hw_info: return run(*a, &context::hw_info_call, abi::hw_info_least);
     case hwpt_set_dirty_tracking: return run(*a, &context::set_dirty_call);
     case hwpt_get_dirty_bitmap: return run(*a, &context::get_dirty_call);
-    case ioas_map_file:
-      if constexpr (newer && finds_files<Profile, Pinner>) return run(*a, &context::map_file_call);
-      break;
-    case ioas_change_process:
-      if constexpr (newer) return run(*a, &context::change_process_call);
-      break;
+    case hwpt_invalidate: return run(*a, &context::invalidate_call);
+    case fault_queue_alloc: return run(*a, &context::absent_call<abi::fault_alloc>);
     default: break;
+  }
+  if constexpr (newer) {
+    switch (abi::request{request}) {
+      case ioas_map_file:
+        if constexpr (finds_files<Profile, Pinner>) return run(*a, &context::map_file_call);
+        break;
+      case viommu_alloc: return run(*a, &context::viommu_call, abi::viommu_alloc_least);
+      case vdevice_alloc: return run(*a, &context::absent_call<abi::vdevice_alloc>);
+      case ioas_change_process: return run(*a, &context::change_process_call);
+      case veventq_alloc:
+        return run(*a, &context::absent_call<abi::veventq_alloc>, abi::veventq_alloc_least);
+      case hw_queue_alloc: return run(*a, &context::absent_call<abi::hw_queue_alloc>);
+      default: break;
+    }
   }
   if (request != abi::request_of(number))
     return uapi::refusal(errc::inappropriate_io_control_operation);
