@@ -555,15 +555,18 @@ class oracle {
     a->suspended = false;
     return no_error;
   }
-  errc change_owner(std::size_t t, mock::process owner) {
-    for (const oracle_area& a : tables[t].areas)
-      if (a.pages->kind != origin_kind::file) return errc::invalid_argument;
+  /// Of the tables [first, last].
+  errc change_owner(std::size_t first, std::size_t last, mock::process owner) {
     std::set<std::shared_ptr<oracle_pages>> moving;
     std::uint64_t extra = 0;
-    for (const oracle_area& a : tables[t].areas)
-      if (a.pages->owner != owner && moving.insert(a.pages).second &&
-          a.pages->mode == account_mode::user)
-        extra += a.pages->frames.size();
+    for (std::size_t t = first; t <= last; ++t) {
+      for (const oracle_area& a : tables[t].areas) {
+        if (a.pages->kind != origin_kind::file) return errc::invalid_argument;
+        if (a.pages->owner != owner && moving.insert(a.pages).second &&
+            a.pages->mode == account_mode::user)
+          extra += a.pages->frames.size();
+      }
+    }
     if (const auto limit = limits.find(owner.id);
         extra != 0 && limit != limits.end() &&
         charged(owner, account_mode::user) + extra > limit->second)

@@ -550,8 +550,15 @@ class game {
   std::string device_or_owner(std::size_t t, table_type& table) {
     if (one_in(3)) {
       const mock::process owner = w_.owner(below(2));
+      if (one_in(2)) {
+        say("change owner of all to", std::to_string(owner.id));
+        const auto each = [&](auto f) {
+          for (const auto& one : w_.tables) f(*one);
+        };
+        return differ(o_.change_owner(0, 1, owner), code(table_type::change_owner_of(each, owner)));
+      }
       say("change owner to", std::to_string(owner.id));
-      return differ(o_.change_owner(t, owner), code(table.change_owner(owner)));
+      return differ(o_.change_owner(t, t, owner), code(table.change_owner(owner)));
     }
     if (!o_.device_revoked) {
       say("revoke");

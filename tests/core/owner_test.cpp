@@ -184,6 +184,30 @@ TEST_CASE("no owner changes while an area is in flight in any of the tables") {
   REQUIRE(w.close() == "");
 }
 
+TEST_CASE("an area whose holders are asked to let go goes over with the rest") {
+  using W = world<kind<full_domain>>;
+  struct told {
+    W w{};
+    typename W::access_type user{&told::let_go, this};
+    std::string answer{};
+    static void let_go(void* context, iova_range gone) {
+      told& me = *static_cast<told*>(context);
+      me.answer = text(me.w.table().change_owner(me.w.owner(1)));
+      if (gone.overlaps(W::pages_at(16, 1))) me.user.unpin(W::pages_at(16, 1));
+    }
+  } t;
+  W& w = t.w;
+  must(w.table().map(w.table().file_memory(w.add_file(8), 0), 4 * w.page, rw, w.io(16)));
+  must(t.user.attach(w.table()));
+  must(t.user.pin(w.pages_at(16, 1), access_rights::read, [](run) {}));
+  CHECK(charged(w) == charges{1, 0});
+  REQUIRE(w.table().unmap(w.io(16), 4 * w.page, unmap_profile::iommufd));
+  CHECK(t.answer == "ok");
+  CHECK(charged(w) == charges{0, 0});
+  t.user.detach();
+  REQUIRE(w.close() == "");
+}
+
 TEST_CASE("each account goes over to the new owner's of the same mode") {
   world<kind<full_domain>> w;
   auto& t = w.table();

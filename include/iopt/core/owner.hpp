@@ -63,7 +63,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::change_owner_of(Each each,
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::check_files() const {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    if (c.value()->state != area_state::present)
+    if (c.value()->state == area_state::in_flight)
       return fail({errc::device_or_resource_busy, error_place::area, c.range().first.value});
     const pages_type& p = *c.value()->source;
     detail::exclusive_lock inner(p.mutex);
