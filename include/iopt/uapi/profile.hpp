@@ -16,7 +16,8 @@
 namespace iopt::uapi {
 
 /// default_profile: Linux 6.12, in a program of one thread that trusts itself. To change one thing,
-/// derive.
+/// derive. A profile that also has a kernel_level `ioctls` answers by the rules of `level`, and knows the
+/// iommufd ioctls of that one.
 struct default_profile {
   static constexpr kernel_level level = kernel_level::linux_6_12;
   /// Whether an unmap removes exactly the range it names, whatever it cuts: what no kernel does.
@@ -36,5 +37,15 @@ concept front_end_profile = table_traits<typename P::traits> && user_copy<typena
                               { P::punches_holes } -> std::convertible_to<bool>;
                             };
 static_assert(front_end_profile<default_profile>);
+
+/// Up to which kernel the ioctls are known.
+template <front_end_profile P>
+consteval kernel_level ioctls_of() {
+  if constexpr (requires { P::ioctls; }) {
+    return P::ioctls;
+  } else {
+    return P::level;
+  }
+}
 
 }  // namespace iopt::uapi

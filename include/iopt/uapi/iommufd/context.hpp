@@ -55,6 +55,18 @@ concept finds_files =
       { find(fd) } -> std::same_as<result<typename Pinner::file>>;
     };
 
+/// How a profile knows memory of devices: `Profile::dmabufs{}(fd, start, bytes)` is the exporter whose
+/// memory the descriptor names, or nothing where it names a file. Its errors are the caller's:
+/// invalid_argument past its end, no_such_device where it is taken away.
+template <class Profile, class Pinner>
+concept finds_dmabufs =
+    device_memory_pinner<Pinner> &&
+    requires(typename Profile::dmabufs find, std::int32_t fd, std::uint64_t number) {
+      {
+        find(fd, number, number)
+      } -> std::same_as<result<std::optional<typename Pinner::exporter>>>;
+    };
+
 /// context: an iommufd: spaces, domains, devices and access objects, by number.
 ///
 /// Model       A partial function from numbers to objects. A space is an io_pagetable. A hardware
@@ -123,6 +135,17 @@ class context {
     if (!s) return fail(errc::no_such_file_or_directory);
     return f(s->table);
   }
+  /// Calls f(each), where each(g) calls g(table) for every space, while none of them can be destroyed.
+  template <class F>
+  auto with_all_spaces(F f);
+  /// An exporter takes memory away, in every space, or gives it back: see io_pagetable. Errors of
+  /// restore(): its; all of it is revoked then.
+  template <class Exporter>
+  void revoke(const Exporter& exporter)
+    requires device_memory_pinner<Pinner>;
+  template <class Exporter>
+  result<void> restore(const Exporter& exporter)
+    requires device_memory_pinner<Pinner>;
   /// Calls f(table, domain) while the hardware page table cannot be destroyed. Errors: likewise.
   template <class F>
   auto with_hw_pagetable(object_id id, F f)
@@ -227,7 +250,7 @@ class context {
   using device_type = detail::device<Pinner, Domain, traits>;
   using bound_type = detail::bound_group<Pinner, Domain, traits>;
   using access_record = detail::access<Pinner, Domain, traits>;
-  static constexpr bool newer = Profile::level == kernel_level::linux_6_18;
+  static constexpr bool newer = uapi::ioctls_of<Profile>() == kernel_level::linux_6_18;
   static constexpr std::uint32_t last_number =
       newer ? abi::last_number_6_18 : abi::last_number_6_12;
 
@@ -285,6 +308,8 @@ class context {
   result<void> ranges_call(const argument_type& a, abi::ioas_iova_ranges& said);
   result<void> allow_call(const argument_type& a, abi::ioas_allow_iovas& said);
   result<void> map_call(const argument_type& a, abi::ioas_map& said);
+  static result<typename table_type::memory> memory_behind(table_type& table,
+                                                           const abi::ioas_map_file& said);
   result<void> map_file_call(const argument_type& a, abi::ioas_map_file& said);
   result<void> copy_call(const argument_type& a, abi::ioas_copy& said);
   result<void> change_process_call(const argument_type&, abi::ioas_change_process& said);

@@ -52,6 +52,58 @@ result<object_id> context<Pinner, Domain, Profile>::create_space() {
 }
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+template <class F>
+auto context<Pinner, Domain, Profile>::with_all_spaces(F f) {
+  guard alone(spaces_lock_);  // space::next is of one caller
+  struct list {
+    explicit list(context& of) : of_(of) {
+      space_type** end = &first;
+      of_.objects_.find_each(object_kind::space, [&end](object& o) {
+        *end = &static_cast<space_type&>(o);
+        end = &(*end)->next;
+      });
+    }
+    list(const list&) = delete;
+    list& operator=(const list&) = delete;
+    ~list() {
+      while (first != nullptr) {
+        space_type& s = *first;
+        first = std::exchange(s.next, nullptr);
+        of_.put_needed(s);
+      }
+    }
+    context& of_;
+    space_type* first = nullptr;
+  } const all(*this);
+  return f([&all](auto g) {
+    for (space_type* s = all.first; s != nullptr; s = s->next) g(s->table);
+  });
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+template <class Exporter>
+void context<Pinner, Domain, Profile>::revoke(const Exporter& exporter)
+  requires device_memory_pinner<Pinner>
+{
+  with_all_spaces([&](auto each) { each([&](table_type& t) { t.revoke(exporter); }); });
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+template <class Exporter>
+result<void> context<Pinner, Domain, Profile>::restore(const Exporter& exporter)
+  requires device_memory_pinner<Pinner>
+{
+  return with_all_spaces([&](auto each) {
+    result<void> done{};
+    each([&](table_type& t) {
+      if (done) done = t.restore(exporter);
+    });
+    if (!done) each([&](table_type& t) { t.revoke(exporter); });
+    return done;
+  });
+}
+
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
   const result<space_type*> s = reserve_space();
   if (!s) return fail(s.error());

@@ -116,6 +116,23 @@ result<void> context<Pinner, Domain, Profile>::map_call(const argument_type& a,
   });
 }
 
+/// What a descriptor names: memory of a device, or a file.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+auto context<Pinner, Domain, Profile>::memory_behind(table_type& table,
+                                                     const abi::ioas_map_file& said)
+    -> result<typename table_type::memory> {
+  if constexpr (finds_dmabufs<Profile, Pinner>) {
+    const auto exporter = typename Profile::dmabufs{}(said.fd, said.start, said.length);
+    if (!exporter) return fail(exporter.error());
+    if (*exporter) return table.device_memory(**exporter, said.start);
+  }
+  const auto file = typename Profile::files{}(said.fd);
+  if (!file) return fail(file.error());
+  typename table_type::memory what = table.file_memory(*file, said.start);
+  unlimited(what);
+  return what;
+}
+
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<void> context<Pinner, Domain, Profile>::map_file_call(const argument_type& a,
                                                              abi::ioas_map_file& said) {
@@ -124,11 +141,9 @@ result<void> context<Pinner, Domain, Profile>::map_file_call(const argument_type
   return with_space(said.ioas_id, [&](table_type& table) -> result<void> {
     const auto bytes = iova_range::from_length({said.start}, said.length);  // the same checks
     if (!bytes) return fail(bytes.error());
-    const auto file = typename Profile::files{}(said.fd);
-    if (!file) return fail(file.error());
-    typename table_type::memory what = table.file_memory(*file, said.start);
-    unlimited(what);
-    const result<iova> at = table.map(what, said.length, detail::rights_of(said.flags),
+    const auto what = memory_behind(table, said);
+    if (!what) return fail(what.error());
+    const result<iova> at = table.map(*what, said.length, detail::rights_of(said.flags),
                                       detail::place_of(said.flags, said.iova));
     if (!at) return fail(at.error());
     said.iova = at->value;
@@ -162,24 +177,8 @@ template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profi
 result<void> context<Pinner, Domain, Profile>::change_process_call(const argument_type&,
                                                                    abi::ioas_change_process& said) {
   if (const result<void> ok = detail::check_reserved(said.reserved); !ok) return ok;
-  guard alone(spaces_lock_);
-  space_type* all = nullptr;
-  space_type** end = &all;
-  objects_.find_each(object_kind::space, [&](object& o) {
-    *end = &static_cast<space_type&>(o);
-    end = &(*end)->next;
-  });
-  const result<void> done = table_type::change_owner_of(
-      [all](auto f) {
-        for (space_type* s = all; s != nullptr; s = s->next) f(s->table);
-      },
-      pinner_.current());
-  while (all != nullptr) {
-    space_type& s = *all;
-    all = std::exchange(s.next, nullptr);
-    put_needed(s);
-  }
-  return done;
+  return with_all_spaces(
+      [this](auto each) { return table_type::change_owner_of(each, pinner_.current()); });
 }
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
