@@ -350,7 +350,7 @@ class context {
   result<pagetable_type*> reserve_pagetable(space_type& in, group_type& group);
   void abandon(pagetable_type& p) noexcept;
   void publish(pagetable_type& p) noexcept;
-  void end_if_unused(pagetable_type& p) noexcept;
+  void let_go(pagetable_type& p) noexcept;
   void end_pagetable(pagetable_type& p) noexcept;
   template <class Told>
   result<object_id> create_hw_pagetable(object_id device, object_id to, std::uint32_t flags,

@@ -125,8 +125,7 @@ void context<Pinner, Domain, Profile>::detach_from(device_type& d, pagetable_typ
     group.at = nullptr;
   }
   p.shows->table.unreserve(&d);
-  --p.devices;
-  put_needed(p);
+  let_go(p);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
@@ -172,10 +171,8 @@ result<void> context<Pinner, Domain, Profile>::replace_by(device_type& d, pageta
     if (moves) old.shows->table.unreserve(m);
     objects_.hold(p);
     ++p.devices;
-    put_needed(old);
-    --old.devices;
+    let_go(old);
   }
-  end_if_unused(old);
   return {};
 }
 
@@ -246,9 +243,7 @@ result<void> context<Pinner, Domain, Profile>::detach(object_id device) noexcept
   const held<device_type> d(*this, find<device_type>(device, object_kind::device));
   if (!d) return fail(errc::no_such_file_or_directory);
   if (!d->attached) return fail(errc::invalid_argument);
-  pagetable_type& p = *d->of->at;
-  detach_from(*d, p);
-  end_if_unused(p);
+  detach_from(*d, *d->of->at);
   return {};
 }
 

@@ -179,7 +179,7 @@ class object_table {
   /// last of them. Requires: present.
   [[nodiscard]] bool retire(object& o, std::uint32_t users = 0) noexcept {
     guard held(lock_);
-    IOPT_ASSERT(o.stage_ == object::stage::present && o.users_ > users);
+    IOPT_ASSERT(at(o.id_) == &o && o.users_ > users);
     o.stage_ = object::stage::retired;
     o.users_ -= users;
     if (o.users_ != 1) return false;

@@ -50,12 +50,13 @@ void context<Pinner, Domain, Profile>::publish(pagetable_type& p) noexcept {
   objects_.publish(p);
 }
 
-/// An automatic one goes with its last device; where an ioctl is at work on it, after that.
+/// A device needs it no more. An automatic one goes with its last device; where an ioctl is at work
+/// on it, after that. The device's use ends as it goes: before, a DESTROY would find it unused.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-void context<Pinner, Domain, Profile>::end_if_unused(pagetable_type& p) noexcept {
-  if (!p.automatic || p.devices != 0) return;
+void context<Pinner, Domain, Profile>::let_go(pagetable_type& p) noexcept {
+  if (--p.devices != 0 || !p.automatic) return put_needed(p);
   p.leaving = true;
-  if (objects_.retire(p)) end_pagetable(p);
+  if (objects_.retire(p, 1)) end_pagetable(p);
 }
 
 /// Destroys one that is out of the table of objects.
