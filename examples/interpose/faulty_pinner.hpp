@@ -9,6 +9,7 @@
 
 #include "faults.hpp"
 #include "iopt/backends/host/shared_pinner.hpp"
+#include "test_dmabuf.hpp"
 
 namespace interpose {
 
@@ -42,6 +43,18 @@ class faulty_pinner : public iopt::host::shared_pinner {
     return base::pin_file(from, at_once(where), rights, out);
   }
 
+  using exporter = device_memory;
+  iopt::result<void> resolve(const exporter& from, iopt::user_range where,
+                             iopt::run_list& out) noexcept {
+    if (faults().fails(point::resolve)) return refused(point::resolve);
+    const iopt::result<iopt::run> found = from->resolve(where);
+    if (!found) return iopt::fail(found.error());
+    const bool appended = out.append(*found);
+    IOPT_ASSERT(appended);
+    static_cast<void>(appended);
+    return {};
+  }
+
   iopt::result<void> read(const owner& who, iopt::user_address at,
                           std::span<std::byte> to) noexcept {
     if (faults().fails(point::copy)) return refused(point::copy);
@@ -71,7 +84,7 @@ class faulty_pinner : public iopt::host::shared_pinner {
   std::atomic<std::uint64_t> pages_a_call_ = ~std::uint64_t{0};
 };
 
-static_assert(iopt::file_pinner<faulty_pinner> && iopt::copying_pinner<faulty_pinner> &&
-              iopt::frame_copying_pinner<faulty_pinner>);
+static_assert(iopt::file_pinner<faulty_pinner> && iopt::device_memory_pinner<faulty_pinner> &&
+              iopt::copying_pinner<faulty_pinner> && iopt::frame_copying_pinner<faulty_pinner>);
 
 }  // namespace interpose

@@ -10,7 +10,14 @@
 
 namespace interpose {
 
-enum class file_kind : std::uint8_t { vfio_container, vfio_group, iommufd, test_access, fail_nth };
+enum class file_kind : std::uint8_t {
+  vfio_container,
+  vfio_group,
+  iommufd,
+  test_access,
+  test_dmabuf,
+  fail_nth
+};
 
 /// interposed_file: one opening of a device. A new device is a class of this kind and a line in
 /// devices.cpp.

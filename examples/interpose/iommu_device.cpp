@@ -1,7 +1,9 @@
 // examples/interpose/iommu_device.cpp - /dev/iommu.
 #include <unistd.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "devices.hpp"
 #include "faults.hpp"
@@ -23,10 +25,31 @@ struct caller_of_iommu : host::process_capabilities {
     return process_capabilities::has(what) || (what != capability::lock_memory && ::geteuid() == 0);
   }
 };
+/// A descriptor as memory: of a device, or else of a file.
+struct find_dmabuf {
+  result<std::optional<device_memory>> operator()(std::int32_t fd, std::uint64_t start,
+                                                  std::uint64_t bytes) const {
+    const file_pointer file = descriptors::of_process().find(fd);
+    if (file == nullptr || file->kind() != file_kind::test_dmabuf) return std::nullopt;
+    const device_memory& memory = static_cast<const test_dmabuf&>(*file).memory();
+    if (memory->size_bytes() <= start + (bytes - 1)) return fail(errc::invalid_argument);
+    if (memory->is_revoked()) return fail(errc::no_such_device);
+    return memory;
+  }
+};
+struct find_file {
+  result<host::shared_file> operator()(std::int32_t fd) const {
+    return host::shared_file::open(fd);
+  }
+};
+/// The rules are those of Linux 6.12; the ioctls that came later are known too.
 struct profile : uapi::default_profile {
+  static constexpr kernel_level ioctls = kernel_level::linux_6_18;
   using traits = interpose::traits;
   using copy = host::checked_caller;
   using caller = caller_of_iommu;
+  using files = find_file;
+  using dmabufs = find_dmabuf;
 };
 using context = iommufd::context<pinner_type, mock::domain, profile>;
 

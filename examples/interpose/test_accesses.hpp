@@ -180,7 +180,10 @@ class test_calls : public iopt::test::test_ioctl<Context, Domain> {
 
   /// `of` is the file that is asked, which has the context.
   iopt::uapi::answer run(const argument_type& a, const file_pointer& of) {
-    return base::with_command(a, [&](test_command& said) { return answer(a, said, of); });
+    return base::with_command(a, [&](test_command& said) -> iopt::uapi::answer {
+      if (said.op == iopt::test::test_operation::dmabuf_get) return dmabuf_call(said);
+      return iopt::uapi::answer_of(answer(a, said, of));
+    });
   }
 
  private:
@@ -204,8 +207,28 @@ class test_calls : public iopt::test::test_ioctl<Context, Domain> {
       case access_replace:
         return with_access(said.id,
                            [&](access& x) { return x.replace(said.access_replace.space); });
+      case dmabuf_revoke: return revoke_call(said);
       default: return base::answer(a, said);
     }
+  }
+
+  /// What the call returns is the descriptor.
+  static iopt::uapi::answer dmabuf_call(const test_command& said) {
+    const auto& d = said.dmabuf_get;
+    if (d.length == 0 || d.length % iopt::host::page_bytes != 0)
+      return iopt::uapi::refusal(iopt::errc::invalid_argument);
+    return descriptors::of_process().install(std::make_shared<test_dmabuf>(d.length),
+                                             static_cast<int>(d.open_flags), "iommufd_test_dmabuf");
+  }
+  /// Taken away, no space shows it; given back, what showed it does not show it again.
+  iopt::result<void> revoke_call(const test_command& said) {
+    const file_pointer file = descriptors::of_process().find(said.dmabuf_revoke.fd);
+    if (file == nullptr || file->kind() != file_kind::test_dmabuf)
+      return fail(iopt::errc::invalid_argument);
+    const device_memory& memory = static_cast<const test_dmabuf&>(*file).memory();
+    memory->set_revoked(said.dmabuf_revoke.revoked != 0);
+    if (memory->is_revoked()) this->context().revoke(memory);
+    return {};
   }
 
   /// The device sees, at every IOVA, the page that the caller sees.

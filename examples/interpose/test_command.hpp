@@ -24,7 +24,9 @@ enum class test_operation : std::uint32_t {
   access_replace,
   mock_domain_flags,
   dirty,
-  check_device_cache = 16,  // since 6.18
+  check_device_cache = 16,  // since 6.13
+  dmabuf_get = 22,          // since 6.19
+  dmabuf_revoke,            // likewise
 };
 
 // Flags.
@@ -79,6 +81,20 @@ struct dirty_argument {
 struct device_cache_argument {
   std::uint32_t number, value;
 };
+struct dmabuf_get_argument {
+  std::uint32_t length, open_flags;
+};
+struct dmabuf_revoke_argument {
+  std::int32_t fd;
+  std::uint32_t revoked;
+};
+
+/// What HWPT_ALLOC is told of a domain (since 6.19).
+inline constexpr std::uint32_t domain_description_type = 0xdead;
+struct domain_description {
+  std::uint32_t iotlb;
+  std::uint32_t has_huge_pages;  // 0 or 1
+};
 
 /// The argument: a head, and what the operation reads and answers.
 struct test_command {
@@ -100,6 +116,8 @@ struct test_command {
     access_replace_argument access_replace;
     dirty_argument dirty;
     device_cache_argument device_cache;
+    dmabuf_get_argument dmabuf_get;
+    dmabuf_revoke_argument dmabuf_revoke;
   };
   std::uint32_t last;
 };

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -34,7 +35,7 @@ class test_ioctl {
       : context_(context), made_(std::move(made)), faults_(faults) {}
 
   uapi::answer operator()(const argument_type& a) {
-    return with_command(a, [&](test_command& said) { return answer(a, said); });
+    return with_command(a, [&](test_command& said) { return uapi::answer_of(answer(a, said)); });
   }
 
  protected:
@@ -45,7 +46,7 @@ class test_ioctl {
     if (iommufd::abi::number_of(a.request()) != test_number)
       return uapi::refusal(errc::inappropriate_io_control_operation);
     result<test_command> said = a.template read<test_command>(test_command_least);
-    return said ? uapi::answer_of(f(*said)) : uapi::refusal(said.error().code);
+    return said ? f(*said) : uapi::refusal(said.error().code);
   }
 
   result<void> answer(const argument_type& a, test_command& said) {
@@ -55,6 +56,7 @@ class test_ioctl {
       case test_operation::mock_domain_flags: return make(a, said, said.mock_domain.flags);
       case test_operation::mock_domain_replace: return replace(a, said);
       case test_operation::dirty: return dirty(a, said);
+      case test_operation::check_device_cache: return check_device_cache(said);
       default: return fail(errc::operation_not_supported);
     }
   }
@@ -82,13 +84,24 @@ class test_ioctl {
 
   /// A device of a group of its own. The group stays: a domain that it made may be in use for longer
   /// than the device.
+  static constexpr page_size_set huge_page_sizes{2 * kibibyte, mebibyte};
+  static result<mock::domain_options> described(mock::domain_options o,
+                                                std::span<const std::byte> said) {
+    domain_description d{};
+    if (said.size() < sizeof d.iotlb) return fail(errc::invalid_argument);
+    std::memcpy(&d, said.data(), said.size());
+    if (d.has_huge_pages > 1) return fail(errc::operation_not_supported);
+    if (d.has_huge_pages == 1) o.page_sizes = huge_page_sizes;
+    return o;
+  }
   group_type& add_group(std::uint32_t flags) {
     static constexpr std::array<std::uint32_t, 2> registers{0, 0xdeadbeef};
     mock::group_options o{.domains = mock::domain_options::kernel_selftest()};
     o.domains.faults = faults_;
-    if ((flags & device_huge_iova) != 0) o.domains.page_sizes = {2 * kibibyte, mebibyte};
+    if ((flags & device_huge_iova) != 0) o.domains.page_sizes = huge_page_sizes;
     o.domains.tracks_dirty = (flags & device_no_dirty) == 0;
     o.nests = true;
+    o.described = {domain_description_type, sizeof(domain_description), &described};
     o.iommu = this;
     o.hardware = {.type = 0xfeedbeef, .bytes = std::as_bytes(std::span(registers))};
     if ((flags & device_pasid) != 0) o.hardware.pasid_bits = 20;
@@ -126,6 +139,14 @@ class test_ioctl {
     }
     if (!done) static_cast<void>(context_.unbind(*device));
     return done;
+  }
+
+  /// A virtual IOMMU would change what a device keeps of it; there is none.
+  static result<void> check_device_cache(const test_command& said) {
+    constexpr std::uint32_t words = 4, untouched = 0xbaddad;
+    if (said.device_cache.number >= words || said.device_cache.value != untouched)
+      return fail(errc::invalid_argument);
+    return {};
   }
 
   result<void> replace(const argument_type& a, test_command& said) {

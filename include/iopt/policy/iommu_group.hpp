@@ -50,6 +50,13 @@ class iommu_group {
   /// Errors: not_enough_memory; any errno of the backend.
   virtual result<Domain*> create_domain() = 0;
   virtual void destroy_domain(Domain& domain) noexcept = 0;
+  /// One as its user describes it, in bytes that a type of the uAPI (not 0) gives a meaning: how many
+  /// bytes are known of the type, 0 where there is no such; and the domain.
+  /// Errors: invalid_argument, what is said makes no sense, or is too little; as create_domain().
+  virtual std::size_t description_bytes(std::uint32_t /*type*/) const noexcept { return 0; }
+  virtual result<Domain*> create_domain(std::uint32_t /*type*/, std::span<const std::byte>) {
+    return fail(errc::operation_not_supported);
+  }
 
   /// Makes the devices translate through the domain, which another group of the same iommu() may
   /// have made.

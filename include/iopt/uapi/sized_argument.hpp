@@ -19,6 +19,24 @@
 
 namespace iopt::uapi {
 
+/// Whether what a caller knows more is zero; it is looked at from its beginning, a word at a time.
+/// Errors: bad_address; argument_list_too_long.
+template <user_copy Copy>
+result<void> check_zero(Copy& copy, user_address first, std::uint64_t left) {
+  if (!copy.contains(first, left)) return fail(errc::bad_address);
+  for (user_address at = first; left != 0;) {
+    std::byte word[8];
+    const std::uint64_t bytes = std::min<std::uint64_t>(left, 8 - at.value % 8);
+    if (!copy.read(at, std::span(word).first(static_cast<std::size_t>(bytes))))
+      return fail(errc::bad_address);
+    for (std::size_t n = 0; n < bytes; ++n)
+      if (word[n] != std::byte{0}) return fail(errc::argument_list_too_long);
+    at += bytes;
+    left -= bytes;
+  }
+  return {};
+}
+
 /// sized_argument: one ioctl under way: which it is, where its argument is, and how long the caller
 /// says that is.
 ///
@@ -49,7 +67,8 @@ class sized_argument {
   result<T> read(std::size_t least = sizeof(T)) const {
     if (size_ < least) return fail(errc::invalid_argument);
     if (size_ > sizeof(T)) {
-      if (const result<void> zero = check_zero(sizeof(T)); !zero) return fail(zero.error());
+      const result<void> zero = check_zero(*copy_, behind(at_, sizeof(T)), size_ - sizeof(T));
+      if (!zero) return fail(zero.error());
     }
     return read_bytes<T>(*copy_, at_, std::min<std::size_t>(size_, sizeof(T)));
   }
@@ -62,24 +81,6 @@ class sized_argument {
  private:
   sized_argument(Copy& copy, std::uint32_t request, user_address at, std::uint32_t size) noexcept
       : copy_(&copy), at_(at), request_(request), size_(size) {}
-
-  /// What the caller knows more is zero; it is looked at from its beginning, a word at a time.
-  result<void> check_zero(std::size_t from) const {
-    const user_address first = behind(at_, from);
-    std::uint64_t left = size_ - from;
-    if (!copy_->contains(first, left)) return fail(errc::bad_address);
-    for (user_address at = first; left != 0;) {
-      std::byte word[8];
-      const std::uint64_t bytes = std::min<std::uint64_t>(left, 8 - at.value % 8);
-      if (!copy_->read(at, std::span(word).first(static_cast<std::size_t>(bytes))))
-        return fail(errc::bad_address);
-      for (std::size_t n = 0; n < bytes; ++n)
-        if (word[n] != std::byte{0}) return fail(errc::argument_list_too_long);
-      at += bytes;
-      left -= bytes;
-    }
-    return {};
-  }
 
   Copy* copy_;
   user_address at_;

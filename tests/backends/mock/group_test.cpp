@@ -1,5 +1,9 @@
 #include "iopt/backends/mock/group.hpp"
 
+#include <array>
+#include <cstddef>
+#include <span>
+
 #include "tests/catch.hpp"
 
 using namespace iopt;
@@ -37,6 +41,30 @@ TEST_CASE("a mock group shares domains, nests and isolates as it is told", "[gro
   CHECK(maker.isolates_msi());
   CHECK_FALSE(mock::group({.isolates_msi = false}).isolates_msi());
   maker.destroy_domain(**d);
+}
+
+TEST_CASE("a mock group makes domains as they are described", "[group]") {
+  mock::group_options o;
+  o.described = {7, 2, [](mock::domain_options usual, std::span<const std::byte> said) {
+                   result<mock::domain_options> what = usual;
+                   what->tracks_dirty = said.size() == 2;
+                   if (said.empty()) what = fail(errc::invalid_argument);
+                   return what;
+                 }};
+  mock::group g(o);
+  CHECK(g.description_bytes(7) == 2);
+  CHECK(g.description_bytes(8) == 0);
+  CHECK(mock::group().description_bytes(7) == 0);
+  const std::array<std::byte, 2> said{};
+  const auto d = g.create_domain(7, said);
+  REQUIRE(d);
+  CHECK((*d)->set_dirty_tracking(true));
+  const auto e = g.create_domain(7, std::span(said).first(1));
+  REQUIRE(e);
+  CHECK_FALSE((*e)->set_dirty_tracking(true));
+  CHECK(g.create_domain(7, {}).error() == errc::invalid_argument);
+  g.destroy_domain(**d);
+  g.destroy_domain(**e);
 }
 
 TEST_CASE("an emulated group has no IOMMU", "[group]") {

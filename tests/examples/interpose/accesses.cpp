@@ -231,6 +231,81 @@ void copies() {
   CHECK(ask(m.fd, c) == 0);
 }
 
+int map_file(machine& m, int fd, std::uint64_t start, std::uint64_t bytes, std::uint64_t at) {
+  iommu::ioas_map_file c{sizeof c, 7, m.space, fd, start, bytes, at};
+  return ::ioctl(m.fd, iommu::request_of(0x8f), &c);
+}
+
+// A page of a file is that page, however it is named.
+void files() {
+  machine m(true);
+  const int file = ::memfd_create("test", MFD_CLOEXEC);
+  CHECK(::ftruncate(file, 4 * page) == 0);
+  char* const shown =
+      static_cast<char*>(::mmap(nullptr, 4 * page, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
+  const auto from = reinterpret_cast<std::uintptr_t>(shown);
+  FAILS(map_file(m, -1, 0, page, base), EBADF);
+  FAILS(map_file(m, file, 0, 5 * page, base), EINVAL);
+  FAILS(map_file(m, file, 0, 0, base), EINVAL);
+  CHECK(map_file(m, file, page, 2 * page, base) == 0);
+  CHECK(m.shows(base, 2 * page, from + page) == 0);
+  CHECK(m.refs(from + page, 2 * page, 1) == 0);
+  CHECK(m.refs(from, page, 0) == 0);
+  CHECK(m.map(from + page, base + 0x10000, page) == 0);
+  CHECK(m.refs(from + page, page, 2) == 0);
+  const int a = m.access();
+  CHECK(m.pin(a, base + page, page, from + 2 * page) == 0);
+  FAILS(m.pin(a, base + page, page, from + page), EBADE);
+  std::strcpy(shown + 2 * page, "in the file");
+  std::array<char, 12> text{};
+  CHECK(m.rw(a, base + page, text.size(), text.data()) == 0);
+  CHECK(std::strcmp(text.data(), "in the file") == 0);
+  text = {"by iova"};
+  CHECK(m.rw(a, base + 10, text.size(), text.data(), access_write) == 0);
+  CHECK(std::strcmp(shown + page + 10, "by iova") == 0);
+  CHECK(::close(file) == 0);  // which stays as long as it is mapped
+  CHECK(m.shows(base, 2 * page, from + page) == 0);
+
+  // Who maps files may hand them on; whoever maps memory may not.
+  iommu::ioas_change_process change{sizeof change, 0};
+  FAILS(::ioctl(m.fd, iommu::request_of(0x92), &change), EINVAL);
+  CHECK(m.unmap(base + 0x10000, page) == 0);
+  CHECK(::ioctl(m.fd, iommu::request_of(0x92), &change) == 0);
+  CHECK(::close(a) == 0);
+  CHECK(m.unmap(base, 2 * page) == 0);
+  CHECK(m.refs(from, 4 * page, 0) == 0);
+  ::munmap(shown, 4 * page);
+}
+
+// Memory of a device is mapped as long as it is there.
+void device_memory() {
+  machine m(true);
+  test_command c = command(test_operation::dmabuf_get, 0);
+  c.dmabuf_get = {4 * page + 1, 0};
+  FAILS(ask(m.fd, c), EINVAL);
+  c.dmabuf_get = {4 * page, O_CLOEXEC};
+  const int buffer = ask(m.fd, c);
+  CHECK(buffer >= 0);
+  const auto revoke = [&](int fd, std::uint32_t on) {
+    test_command r = command(test_operation::dmabuf_revoke, 0);
+    r.dmabuf_revoke = {fd, on};
+    return ask(m.fd, r);
+  };
+  FAILS(map_file(m, buffer, page, 4 * page, base), EINVAL);
+  FAILS(map_file(m, buffer, 0, 4 * page + 2048, base), EINVAL);
+  CHECK(map_file(m, buffer, 0, 4 * page, base) == 0);
+  CHECK(pinned_kb() == 0);
+  FAILS(revoke(m.fd, 1), EINVAL);
+  CHECK(revoke(buffer, 1) == 0);
+  FAILS(map_file(m, buffer, 0, page, base + 0x10000), ENODEV);
+  CHECK(revoke(buffer, 0) == 0);
+  CHECK(map_file(m, buffer, 0, page, base + 0x10000) == 0);
+  CHECK(m.unmap(base, 4 * page) == 0);
+  CHECK(map_file(m, buffer, 0, 4 * page, base) == 0);
+  CHECK(::close(buffer) == 0);
+  FAILS(map_file(m, buffer, 0, page, base + 0x20000), EBADF);
+}
+
 // Pins, unmaps and closes side by side: every unmap that is answered has had the pins let go.
 void threads() {
   machine m;
@@ -267,6 +342,10 @@ int main(int count, char** arguments) {
     pins();
   } else if (name == "copies") {
     copies();
+  } else if (name == "files") {
+    files();
+  } else if (name == "device-memory") {
+    device_memory();
   } else if (name == "threads") {
     threads();
   } else {

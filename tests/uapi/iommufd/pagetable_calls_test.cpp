@@ -96,6 +96,41 @@ TEST_CASE("a hardware page table may be made to lie below others, where the IOMM
   REQUIRE(f.context->detach(d));
 }
 
+TEST_CASE("a hardware page table may be described in bytes that the group knows", "[alloc]") {
+  fixture f;
+  const auto s = f.space();
+  mock::group_options o;
+  o.described = {7, 8, [](mock::domain_options usual, std::span<const std::byte> said) {
+                   result<mock::domain_options> what = usual;
+                   if (said.size() < 4)
+                     return result<mock::domain_options>(fail(errc::no_such_device));
+                   what->page_sizes = {std::uint64_t{1} << std::to_integer<int>(said[0])};
+                   return what;
+                 }};
+  const auto d = f.device(o);
+  std::array<std::byte, 300> said{std::byte{11}};
+  const auto ask = [&](std::uint32_t type, std::uint32_t length, std::uint32_t flags = 0) {
+    return alloc(f, {0, flags, d, s, 0, 0, type, length, fixture::address(said.data()), 0, 0});
+  };
+  CHECK(ask(8, 8) == "EOPNOTSUPP");
+  CHECK(ask(7, 8) == "3");
+  REQUIRE(f.context->with_hw_pagetable(3, [](auto&, mock::domain& made) {
+    CHECK(made.page_sizes().smallest() == 2048);
+    return result<void>{};
+  }));
+  CHECK(ask(7, 4) == "4");
+  CHECK(ask(7, 300) == "5");  // what is more is zero
+  CHECK(ask(7, 3) == "ENODEV");
+  said[299] = std::byte{1};
+  CHECK(ask(7, 300) == "E2BIG");
+  CHECK(ask(7, 299) == "6");
+  f.memory.unreadable = user_range::sized({fixture::address(said.data()) + 7}, 1);
+  CHECK(ask(7, 8) == "EFAULT");
+  CHECK(ask(8, 8) == "EOPNOTSUPP");  // not looked at
+  CHECK(f.context->size() == 6);
+  CHECK(f.groups[0]->domains() == 4);
+}
+
 TEST_CASE("a device that cannot tell what it wrote attaches to no domain that must", "[attach]") {
   fixture f;
   const auto s = f.space();

@@ -325,6 +325,22 @@ struct files_profile : newer_profile {
 struct old_files_profile : fixture_profile {
   using files = file_table;
 };
+/// Descriptor 6 is memory of a device.
+struct dmabuf_table {
+  result<std::optional<mock::exporter>> operator()(std::int32_t fd, std::uint64_t start,
+                                                   std::uint64_t bytes) const {
+    if (fd != 6) return std::nullopt;
+    if (start + bytes > 0x4000) return fail(errc::invalid_argument);
+    return known;
+  }
+  static inline mock::exporter known{};
+};
+/// The rules of 6.12, and the ioctls of later kernels.
+struct dmabufs_profile : fixture_profile {
+  static constexpr kernel_level ioctls = kernel_level::linux_6_18;
+  using files = file_table;
+  using dmabufs = dmabuf_table;
+};
 struct holes_profile : fixture_profile {
   static constexpr bool punches_holes = true;
 };
@@ -354,6 +370,59 @@ TEST_CASE("files are mapped by descriptor, from the kernel on that does so", "[f
   context_fixture<old_files_profile> old;
   abi::ioas_map_file c{};
   CHECK(old.call(request::ioas_map_file, c) == "ENOTTY");
+}
+
+TEST_CASE("memory of a device is mapped by descriptor, and leaves every space when it is revoked",
+          "[file]") {
+  context_fixture<dmabufs_profile> f;
+  const auto bar = dmabuf_table::known = f.pinner.create_exporter(0x4000);
+  file_table::known = f.pinner.create_file(0x3000).id;
+  const auto s = f.space();
+  const auto t = f.space();
+  const auto map = [&](iommufd::object_id where, std::int32_t fd, std::uint64_t bytes,
+                       std::uint64_t at) {
+    abi::ioas_map_file c{0, 7, where, fd, 0, bytes, at};
+    return f.call(request::ioas_map_file, c);
+  };
+  const auto at_s = f.context->attach(f.device(), s);
+  const auto at_t = f.context->attach(f.device({.iommu = &f}), t);
+  REQUIRE((at_s && at_t));
+  CHECK(map(s, 6, 0x5000, 0x10000) == "EINVAL");
+  CHECK(map(s, 6, 0, 0x10000) == "EINVAL");
+  CHECK(map(s, 4, 0x4000, 0x10000) == "EBADF");
+  CHECK(map(s, 6, 0x4000, 0x10000) == "0");
+  CHECK(map(t, 6, 0x2000, 0x20000) == "0");
+  CHECK(map(t, 5, 0x2000, 0x30000) == "0");
+  CHECK(f.pinner.pinned_pages() == 2);
+  const auto mapped = [&](iommufd::object_id table) {
+    std::uint64_t bytes = 0;
+    CHECK(f.context->with_hw_pagetable(table, [&](auto&, mock::domain& d) {
+      bytes = d.bytes_mapped();
+      return result<void>{};
+    }));
+    return bytes;
+  };
+  CHECK(mapped(*at_s) == 0x4000);
+  CHECK(mapped(*at_t) == 0x4000);
+  f.context->revoke(bar);
+  f.pinner.set_revoked(bar, true);
+  CHECK(mapped(*at_s) == 0);
+  CHECK(mapped(*at_t) == 0x2000);
+  CHECK(map(s, 6, 0x4000, 0x40000) == "ENODEV");
+  CHECK(f.context->restore(bar).error() == errc::no_such_device);
+  CHECK(mapped(*at_s) == 0);
+  f.pinner.set_revoked(bar, false);
+  CHECK(map(s, 6, 0x1000, 0x40000) == "0");  // what was mapped before is not shown by that
+  CHECK(mapped(*at_s) == 0x1000);
+  // All spaces show it again, or none.
+  f.faults.arm(mock::fault_point::resolve, 1);
+  CHECK_FALSE(f.context->restore(bar));
+  CHECK(mapped(*at_s) == 0);
+  CHECK(mapped(*at_t) == 0x2000);
+  REQUIRE(f.context->restore(bar));
+  CHECK(mapped(*at_s) == 0x5000);
+  CHECK(mapped(*at_t) == 0x4000);
+  CHECK(f.context->size() == 6);
 }
 
 namespace {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <new>
 #include <span>
@@ -18,6 +19,14 @@
 
 namespace iopt::mock {
 
+/// domain_description: a type of description that a group knows: how long it is, and how it changes what
+/// domains are like.
+struct domain_description {
+  std::uint32_t type = 0;
+  std::size_t bytes = 0;
+  result<domain_options> (*apply)(domain_options usual, std::span<const std::byte> said) = nullptr;
+};
+
 /// group_options: what a group's devices are like.
 struct group_options {
   domain_options domains{};  // what domains they translate through
@@ -28,6 +37,7 @@ struct group_options {
   bool nests = false;
   bool is_coherent = true;
   hardware_info hardware{};
+  domain_description described{};
 };
 
 /// basic_group: an iommu_group whose domains are mock domains, or less than that
@@ -51,12 +61,14 @@ class basic_group final : public iommu_group<Domain> {
   basic_group& operator=(const basic_group&) = delete;
   ~basic_group() { IOPT_ASSERT(domains_.empty() && at_ == nullptr); }
 
-  result<Domain*> create_domain() override {
-    Domain* const fresh = new (std::nothrow) Domain(options_.domains);
-    if (fresh == nullptr) return fail(errc::not_enough_memory);
-    domains_.push_back(fresh);
-    if (made_) made_(*fresh);
-    return fresh;
+  result<Domain*> create_domain() override { return create_domain(options_.domains); }
+  std::size_t description_bytes(std::uint32_t type) const noexcept override {
+    return type == options_.described.type ? options_.described.bytes : 0;
+  }
+  result<Domain*> create_domain(std::uint32_t type, std::span<const std::byte> said) override {
+    IOPT_ASSERT(description_bytes(type) != 0);
+    const result<domain_options> what = options_.described.apply(options_.domains, said);
+    return what ? create_domain(*what) : fail(what.error());
   }
   void destroy_domain(Domain& d) noexcept override {
     IOPT_ASSERT(made(d) && at_ != &d);
@@ -94,6 +106,13 @@ class basic_group final : public iommu_group<Domain> {
   std::size_t domains() const noexcept { return domains_.size(); }
 
  private:
+  result<Domain*> create_domain(const domain_options& what) {
+    Domain* const fresh = new (std::nothrow) Domain(what);
+    if (fresh == nullptr) return fail(errc::not_enough_memory);
+    domains_.push_back(fresh);
+    if (made_) made_(*fresh);
+    return fresh;
+  }
   bool made(const Domain& d) const noexcept {
     return std::find(domains_.begin(), domains_.end(), &d) != domains_.end();
   }

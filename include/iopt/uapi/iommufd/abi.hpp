@@ -148,6 +148,7 @@ struct vfio_ioas {
   std::uint16_t reserved;
 };
 
+inline constexpr std::size_t hwpt_data_most = 256;  // bytes of a description that a group may know
 inline constexpr std::uint32_t hwpt_nest_parent = 1;
 inline constexpr std::uint32_t hwpt_dirty_tracking = 2;
 inline constexpr std::uint32_t hwpt_fault_id_valid = 4;

@@ -216,8 +216,9 @@ class context {
   /// Errors: no_such_file_or_directory, no such device; invalid_argument, no such space;
   /// operation_not_supported, dirty tracking; those of io_pagetable::attach().
   result<object_id> create_hw_pagetable(object_id device, object_id space, bool tracks_dirty) {
-    return create_hw_pagetable(device, space, tracks_dirty ? abi::hwpt_dirty_tracking : 0U, false,
-                               [](object_id) { return result<void>{}; });
+    abi::hwpt_alloc said{};
+    said.flags = tracks_dirty ? abi::hwpt_dirty_tracking : 0U;
+    return create_hw_pagetable(device, space, said, [](object_id) { return result<void>{}; });
   }
 
   // --- Access objects: uapi/iommufd/accesses.hpp ---
@@ -308,8 +309,8 @@ class context {
   result<void> ranges_call(const argument_type& a, abi::ioas_iova_ranges& said);
   result<void> allow_call(const argument_type& a, abi::ioas_allow_iovas& said);
   result<void> map_call(const argument_type& a, abi::ioas_map& said);
-  static result<typename table_type::memory> memory_behind(table_type& table,
-                                                           const abi::ioas_map_file& said);
+  result<typename table_type::memory> memory_behind(table_type& table,
+                                                    const abi::ioas_map_file& said);
   result<void> map_file_call(const argument_type& a, abi::ioas_map_file& said);
   result<void> copy_call(const argument_type& a, abi::ioas_copy& said);
   result<void> change_process_call(const argument_type&, abi::ioas_change_process& said);
@@ -347,14 +348,16 @@ class context {
   void leave_group(bound_type& of) noexcept;
 
   // uapi/iommufd/pagetables.hpp; devices_lock_ is held
-  result<pagetable_type*> reserve_pagetable(space_type& in, group_type& group);
+  template <class Make>
+  result<pagetable_type*> reserve_pagetable(space_type& in, group_type& group, Make make);
+  result<Domain*> create_domain(group_type& group, const abi::hwpt_alloc& said);
   void abandon(pagetable_type& p) noexcept;
   void publish(pagetable_type& p) noexcept;
   void let_go(pagetable_type& p) noexcept;
   void end_pagetable(pagetable_type& p) noexcept;
   template <class Told>
-  result<object_id> create_hw_pagetable(object_id device, object_id to, std::uint32_t flags,
-                                        bool has_data, Told told);
+  result<object_id> create_hw_pagetable(object_id device, object_id to, const abi::hwpt_alloc& said,
+                                        Told told);
 
   Pinner& pinner_;
   context_options options_;

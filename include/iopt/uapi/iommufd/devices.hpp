@@ -130,7 +130,8 @@ void context<Pinner, Domain, Profile>::detach_from(device_type& d, pagetable_typ
 
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<object_id> context<Pinner, Domain, Profile>::attach_to_new(device_type& d, space_type& to) {
-  const result<pagetable_type*> p = reserve_pagetable(to, *d.of->group);
+  const result<pagetable_type*> p =
+      reserve_pagetable(to, *d.of->group, [&] { return d.of->group->create_domain(); });
   if (!p) return fail(p.error());
   result<void> done = attach_to(d, **p);
   if (done) {
@@ -179,7 +180,8 @@ result<void> context<Pinner, Domain, Profile>::replace_by(device_type& d, pageta
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<object_id> context<Pinner, Domain, Profile>::replace_by_new(device_type& d, space_type& to) {
   if (!d.attached) return fail(errc::invalid_argument);
-  const result<pagetable_type*> p = reserve_pagetable(to, *d.of->group);
+  const result<pagetable_type*> p =
+      reserve_pagetable(to, *d.of->group, [&] { return d.of->group->create_domain(); });
   if (!p) return fail(p.error());
   result<void> done = to.table.attach(*(*p)->domain);
   if (done) {

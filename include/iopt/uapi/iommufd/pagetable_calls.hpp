@@ -19,7 +19,7 @@ result<void> context<Pinner, Domain, Profile>::hwpt_alloc_call(const argument_ty
   const bool has_data = said.data_len != 0;
   if ((said.data_type != abi::hwpt_data_none) != has_data) return fail(errc::invalid_argument);
   const result<object_id> made =
-      create_hw_pagetable(said.dev_id, said.pt_id, said.flags, has_data, [&](object_id id) {
+      create_hw_pagetable(said.dev_id, said.pt_id, said, [&](object_id id) {
         said.out_hwpt_id = id;
         return a.respond(said);
       });

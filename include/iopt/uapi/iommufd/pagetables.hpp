@@ -3,14 +3,20 @@
 // Layer: uapi. Includes: uapi/iommufd/context.hpp.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
 #include "iopt/uapi/iommufd/context.hpp"
 
 namespace iopt::iommufd {
 
 /// A hardware page table with a number, not to be found yet, whose domain is empty and in no table.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_type& group)
-    -> result<pagetable_type*> {
+template <class Make>
+auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_type& group,
+                                                         Make make) -> result<pagetable_type*> {
   pagetable_type* const p = create_in<pagetable_type>(memory_, in, group);
   if (p == nullptr) return fail(errc::not_enough_memory);
   if (const result<void> done = objects_.reserve(*p); !done) {
@@ -18,7 +24,7 @@ auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_t
     return fail(done.error());
   }
   objects_.hold(in);
-  const result<Domain*> made = group.create_domain();
+  const result<Domain*> made = make();
   if (!made) {
     objects_.abandon(*p);
     put_needed(in);
@@ -71,13 +77,31 @@ void context<Pinner, Domain, Profile>::end_pagetable(pagetable_type& p) noexcept
   destroy_in(memory_, &p);
 }
 
+/// A domain as the caller describes it, if it does.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+result<Domain*> context<Pinner, Domain, Profile>::create_domain(group_type& group,
+                                                                const abi::hwpt_alloc& said) {
+  if (said.data_len == 0) return group.create_domain();
+  std::array<std::byte, abi::hwpt_data_most> bytes{};
+  const std::size_t known = std::min(group.description_bytes(said.data_type), bytes.size());
+  const std::size_t given = std::min<std::size_t>(said.data_len, known);
+  if (!copy_.read({said.data_uptr}, std::span(bytes).first(given))) return fail(errc::bad_address);
+  if (const result<void> rest =
+          uapi::check_zero(copy_, uapi::behind({said.data_uptr}, given), said.data_len - given);
+      !rest)
+    return fail(rest.error());
+  return group.create_domain(said.data_type, std::span(bytes).first(given));
+}
+
 /// `told` is called with its number before it is found; what it answers may still undo all.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 template <class Told>
 result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_id device,
                                                                         object_id to,
-                                                                        std::uint32_t flags,
-                                                                        bool has_data, Told told) {
+                                                                        const abi::hwpt_alloc& said,
+                                                                        Told told) {
+  const std::uint32_t flags = said.flags;
+  const bool has_data = said.data_len != 0;
   const held<object> target(*this, objects_.find(to));
   guard stable(devices_lock_);
   const held<device_type> d(*this, find<device_type>(device, object_kind::device));
@@ -93,17 +117,19 @@ result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_i
   if (target->kind() != object_kind::space) return fail(errc::invalid_argument);
   const bool tracks_dirty = (flags & abi::hwpt_dirty_tracking) != 0;
   const bool nests = (flags & abi::hwpt_nest_parent) != 0;
-  if ((flags & ~(abi::hwpt_dirty_tracking | abi::hwpt_nest_parent)) != 0 || has_data ||
-      (tracks_dirty && !d->of->group->tracks_dirty()))
+  group_type& group = *d->of->group;
+  if ((flags & ~(abi::hwpt_dirty_tracking | abi::hwpt_nest_parent)) != 0 ||
+      (has_data && group.description_bytes(said.data_type) == 0) ||
+      (tracks_dirty && !group.tracks_dirty()))
     return fail(errc::operation_not_supported);
   auto& s = static_cast<space_type&>(*target);
-  const result<pagetable_type*> p = reserve_pagetable(s, *d->of->group);
+  const result<pagetable_type*> p =
+      reserve_pagetable(s, group, [&] { return create_domain(group, said); });
   if (!p) return fail(p.error());
   (*p)->tracks_dirty = tracks_dirty;
   (*p)->nests = nests;
   result<void> done{};
-  if (nests && !d->of->group->enable_nesting(*(*p)->domain))
-    done = fail(errc::operation_not_supported);
+  if (nests && !group.enable_nesting(*(*p)->domain)) done = fail(errc::operation_not_supported);
   if (done) done = s.table.attach(*(*p)->domain);
   if (done) {
     done = told((*p)->id());
