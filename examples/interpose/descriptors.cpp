@@ -7,12 +7,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <string>
 #include <utility>
 
+#include "family.hpp"
 #include "fork_gate.hpp"
 #include "libc.hpp"
 
@@ -86,6 +89,7 @@ void descriptors::set(int fd, opening_pointer to, dropped& out) {
 }
 
 int descriptors::install(file_pointer file, int flags, const char* name) {
+  if (family::served_child() != 0) return -EOPNOTSUPP;  // it would be ours, not the child's
   const int fd =
       ::memfd_create(name, MFD_ALLOW_SEALING | ((flags & O_CLOEXEC) != 0 ? MFD_CLOEXEC : 0U));
   struct stat made{};
@@ -105,7 +109,23 @@ int descriptors::install(file_pointer file, int flags, const char* name) {
   return fd;
 }
 
+file_pointer descriptors::find(std::uint64_t device, std::uint64_t inode) {
+  const std::lock_guard held(lock_);
+  for (const auto& [number, opened] : numbers_)
+    if (opened->device == device && opened->inode == inode) return opened->file;
+  return nullptr;
+}
+bool descriptors::any_shared() {
+  const std::lock_guard held(lock_);
+  return std::ranges::any_of(numbers_, [](const auto& n) { return n.second->file->is_shared(); });
+}
+
 file_pointer descriptors::find(int fd) {
+  if (const pid_t child = family::served_child()) {
+    const std::string path = "/proc/" + std::to_string(child) + "/fd/" + std::to_string(fd);
+    struct stat seen{};
+    return ::stat(path.c_str(), &seen) == 0 ? find(seen.st_dev, seen.st_ino) : nullptr;
+  }
   dropped gone;
   const std::lock_guard held(lock_);
   if (const auto at = numbers_.find(fd); at != numbers_.end()) {

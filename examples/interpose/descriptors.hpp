@@ -7,9 +7,11 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "interposed_file.hpp"
@@ -33,8 +35,10 @@ class descriptors {
   /// A descriptor for the file, or an errno, negative. `flags` are those of open(); of them
   /// O_CLOEXEC and O_NONBLOCK count. `name` shows in /proc.
   int install(file_pointer file, int flags, const char* name);
-  /// The file that a descriptor is of, or null.
+  /// The file that a descriptor of the caller's is of, or null.
   file_pointer find(int fd);
+  /// The file that a descriptor of this device and inode is of, whoever has it, or null.
+  file_pointer find(std::uint64_t device, std::uint64_t inode);
   /// `copy` is a duplicate of `fd`.
   void duplicated(int fd, int copy);
   /// The descriptor goes, or the lot of them; whoever has none left is closed.
@@ -42,6 +46,19 @@ class descriptors {
   void closing(unsigned first, unsigned last);
   /// Forgets numbers that are something else by now.
   void sweep();
+
+  /// Whether there is a file that children share.
+  bool any_shared();
+  /// In a child: every such file is replaced by what `instead(kind, device, inode)` makes, and never
+  /// touched again: what it holds is the parent's.
+  template <class Instead>
+  void put_away(Instead instead) {
+    const std::lock_guard held(lock_);
+    for (const auto& [number, one] : numbers_)
+      if (one->file->is_shared())
+        put_away_.push_back(
+            std::exchange(one->file, instead(one->file->kind(), one->device, one->inode)));
+  }
 
  private:
   struct opening {
@@ -59,6 +76,7 @@ class descriptors {
 
   std::mutex lock_;  // over what follows
   std::map<int, opening_pointer> numbers_;
+  std::vector<file_pointer> put_away_;
 };
 
 }  // namespace interpose

@@ -15,9 +15,11 @@ pinner_type& pinner() {
 }
 
 iopt::result<std::optional<iopt::physical>> frame_at(iopt::user_address at) {
-  const auto seen = iopt::host::touchable_bytes(iopt::user_range::sized(at, iopt::host::page_bytes),
-                                                iopt::access_rights::read);
-  if (!seen) return iopt::fail(seen.error());
+  if (family::served_child() == 0) {
+    const auto seen = iopt::host::touchable_bytes(
+        iopt::user_range::sized(at, iopt::host::page_bytes), iopt::access_rights::read);
+    if (!seen) return iopt::fail(seen.error());
+  }
   const auto frame = pinner().frame_at(pinner().current(), at);
   if (frame) return *frame;
   if (frame.error() == iopt::errc::no_such_file_or_directory) return std::nullopt;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "family.hpp"
 #include "faults.hpp"
 #include "iopt/backends/host/shared_pinner.hpp"
 #include "test_dmabuf.hpp"
@@ -31,6 +32,9 @@ class faulty_pinner : public iopt::host::shared_pinner {
   std::uint64_t pages_a_call() const noexcept {
     return pages_a_call_.load(std::memory_order_relaxed);
   }
+
+  /// Who makes the call.
+  owner current() const noexcept { return {family::calling_process()}; }
 
   iopt::result<void> pin(const owner& who, iopt::user_range where, iopt::access_rights rights,
                          iopt::run_list& out) noexcept {

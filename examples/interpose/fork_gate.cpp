@@ -9,6 +9,8 @@
 #include <memory>
 #include <mutex>
 
+#include "family.hpp"
+
 namespace interpose {
 namespace {
 
@@ -36,8 +38,10 @@ void before_fork() {
   g.changed.wait(held, [&] { return !g.forking; });
   g.forking = true;
   g.changed.wait(held, [&] { return g.inside == 0; });
+  family::before_fork();
 }
 void after_fork_in_parent() {
+  family::after_fork_in_parent();
   gate& g = the_gate();
   const std::lock_guard held(g.lock);
   g.forking = false;
@@ -48,6 +52,7 @@ void after_fork_in_child() {
   std::construct_at(&the_gate());
   depth = 0;
   owner = ::getpid();
+  family::after_fork_in_child();
 }
 
 }  // namespace

@@ -28,6 +28,8 @@ class interposed_file {
  public:
   virtual ~interposed_file() = default;
   virtual file_kind kind() const noexcept = 0;
+  /// Whether a child of a fork goes on with this one, by asking us (family.hpp); else it has a copy.
+  virtual bool is_shared() const noexcept { return false; }
   /// What the ioctl returns, or an errno, negative. `argument` is as the program passed it.
   virtual iopt::uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) = 0;
   /// What read() and write() return, or an errno, negative: as they answer for a device that has none

@@ -1,16 +1,19 @@
 // examples/interpose/iommu_device.cpp - /dev/iommu.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "devices.hpp"
+#include "family.hpp"
 #include "faults.hpp"
-#include "iopt/backends/host/checked_caller.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
 #include "iopt/backends/mock/domain.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
+#include "libc.hpp"
 #include "settings.hpp"
 #include "test_accesses.hpp"
 
@@ -22,7 +25,10 @@ using namespace iopt;
 /// Root passes for root also in a sandbox that took its capabilities: nothing here could be harmed.
 struct caller_of_iommu : host::process_capabilities {
   bool has(capability what) const noexcept {
-    return process_capabilities::has(what) || (what != capability::lock_memory && ::geteuid() == 0);
+    const bool said = what == capability::lock_memory && lock_memory;
+    const bool may = family::served_child() == 0 || said ? process_capabilities::has(what)
+                                                         : family::child_may(what);
+    return may || (what != capability::lock_memory && ::geteuid() == 0);
   }
 };
 /// A descriptor as memory: of a device, or else of a file.
@@ -39,14 +45,20 @@ struct find_dmabuf {
 };
 struct find_file {
   result<host::shared_file> operator()(std::int32_t fd) const {
-    return host::shared_file::open(fd);
+    const pid_t child = family::served_child();
+    if (child == 0) return host::shared_file::open(fd);
+    const std::string path = "/proc/" + std::to_string(child) + "/fd/" + std::to_string(fd);
+    const int own = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    const auto file = host::shared_file::open(own);
+    if (own >= 0) libc::close(own);
+    return file;
   }
 };
 /// The rules are those of Linux 6.12; the ioctls that came later are known too.
 struct profile : uapi::default_profile {
   static constexpr kernel_level ioctls = kernel_level::linux_6_18;
   using traits = interpose::traits;
-  using copy = host::checked_caller;
+  using copy = family::caller_memory;
   using caller = caller_of_iommu;
   using files = find_file;
   using dmabufs = find_dmabuf;
@@ -57,6 +69,7 @@ using context = iommufd::context<pinner_type, mock::domain, profile>;
 class iommu_file final : public interposed_file, public std::enable_shared_from_this<iommu_file> {
  public:
   file_kind kind() const noexcept override { return file_kind::iommufd; }
+  bool is_shared() const noexcept override { return true; }
   uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
     return context_.ioctl(request, argument, more{*this});
   }
@@ -79,7 +92,7 @@ class iommu_file final : public interposed_file, public std::enable_shared_from_
 
   // The context goes first, and with it the devices whose groups `tests_` keeps.
   calls tests_{context_, {}, &faults()};
-  context context_{pinner(), options(), host::checked_caller{},
+  context context_{pinner(), options(), family::caller_memory{},
                    caller_of_iommu{{chosen().lock_memory}}};
 };
 

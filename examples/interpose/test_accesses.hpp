@@ -41,6 +41,7 @@ class test_access final : public interposed_file {
     if (id_ != 0) static_cast<void>(context_.destroy_access(id_));
   }
   file_kind kind() const noexcept override { return file_kind::test_access; }
+  bool is_shared() const noexcept override { return true; }
   iopt::uapi::answer ioctl(std::uint32_t, std::uint64_t) override {
     return iopt::uapi::refusal(iopt::errc::inappropriate_io_control_operation);
   }

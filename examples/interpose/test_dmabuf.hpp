@@ -50,6 +50,7 @@ class test_dmabuf final : public interposed_file {
  public:
   explicit test_dmabuf(std::uint64_t bytes) : memory_(std::make_shared<device_buffer>(bytes)) {}
   file_kind kind() const noexcept override { return file_kind::test_dmabuf; }
+  bool is_shared() const noexcept override { return true; }
   iopt::uapi::answer ioctl(std::uint32_t, std::uint64_t) override {
     return iopt::uapi::refusal(iopt::errc::inappropriate_io_control_operation);
   }

@@ -306,6 +306,104 @@ void device_memory() {
   FAILS(map_file(m, buffer, 0, page, base + 0x20000), EBADF);
 }
 
+/// Runs it in a child; 0 where all checks of it held.
+template <class F>
+int in_child(F f) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    good = true;
+    f();
+    ::_exit(good ? 0 : 1);
+  }
+  return ended(child);
+}
+
+// An iommufd is one, however many processes have it.
+void families() {
+  machine m(true);
+  const pages own(4);
+  char* const shared = static_cast<char*>(
+      ::mmap(nullptr, 4 * page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const auto from = reinterpret_cast<std::uintptr_t>(shared);
+  const int a = m.access(0);
+  CHECK(m.map(own.address(), base, page) == 0);
+  std::strcpy(own.data, "the parent's");
+  std::strcpy(shared + page, "of both");
+  CHECK(in_child([&] {
+          std::strcpy(own.data, "the child's");
+          FAILS(m.map(from, base, page), EEXIST);
+          CHECK(m.map(from, base + 0x10000, 2 * page) == 0);
+          CHECK(m.map(own.address(), base + 0x20000, page) == 0);
+          FAILS(m.map(0x20000, base + 0x30000, page), EFAULT);
+          FAILS(::ioctl(m.fd, iommu::request_of(0x81), 8L), EFAULT);
+          FAILS(::ioctl(m.fd, iommu::request_of(0x81), nullptr), EFAULT);
+          CHECK(m.refs(from, 2 * page, 1) == 0);
+          CHECK(m.shows(base + 0x10000, 2 * page, from) == 0);
+          // Each sees its own memory, and a descriptor is who has it.
+          std::array<char, 13> text{};
+          CHECK(m.rw(a, base, text.size(), text.data()) == 0);
+          CHECK(std::strcmp(text.data(), "the parent's") == 0);
+          CHECK(m.rw(a, base + 0x20000, 12, text.data()) == 0);
+          CHECK(std::strcmp(text.data(), "the child's") == 0);
+          const int copy = ::dup2(a, 200);
+          CHECK(m.rw(copy, base, text.size(), text.data()) == 0);
+          FAILS(m.rw(201, base, text.size(), text.data()), EBADFD);
+          const int file = ::memfd_create("child", MFD_CLOEXEC);
+          CHECK(::ftruncate(file, page) == 0);
+          CHECK(map_file(m, file, 0, page, base + 0x40000) == 0);
+          FAILS(m.access(), ENOMEM);  // it would be the parent's
+          CHECK(in_child([&] { CHECK(m.unmap(base + 0x20000, page) == 0); }) == 0);
+          const machine another(true);
+          CHECK(::close(m.fd) == 0);
+          FAILS(m.map(from, base + 0x50000, page), EBADF);
+        }) == 0);
+  // What it mapped is there, and so are the pages that others hold.
+  FAILS(m.map(from, base + 0x10000, page), EEXIST);
+  CHECK(m.shows(base + 0x10000, 2 * page, from) == 0);
+  std::array<char, 8> text{};
+  CHECK(m.rw(a, base + 0x10000 + page, text.size(), text.data()) == 0);
+  CHECK(std::strcmp(text.data(), "of both") == 0);
+  CHECK(m.unmap(base + 0x40000, page) == 0);
+  FAILS(m.unmap(base + 0x20000, page), ENOENT);
+  CHECK(m.unmap(base + 0x10000, 2 * page) == 0);
+  CHECK(m.refs(from, 4 * page, 0) == 0);
+  CHECK(m.unmap(base, page) == 0);
+  CHECK(pinned_kb() == 0);
+
+  // Eight children at once, each with its range.
+  std::array<pid_t, 8> all{};
+  for (std::size_t n = 0; n != all.size(); ++n) {
+    all[n] = ::fork();
+    if (all[n] != 0) continue;
+    good = true;
+    for (int round = 0; round != 50; ++round) {
+      CHECK(m.map(from, base + n * 0x10000, 4 * page) == 0);
+      CHECK(m.unmap(base + n * 0x10000, 4 * page) == 0);
+    }
+    ::_exit(good ? 0 : 1);
+  }
+  for (const pid_t child : all) CHECK(ended(child) == 0);
+  CHECK(m.refs(from, 4 * page, 0) == 0);
+  CHECK(::close(a) == 0);
+
+  // Who has closed it has closed it for all.
+  int go[2];
+  CHECK(::pipe(go) == 0);
+  const pid_t late = ::fork();
+  if (late == 0) {
+    good = true;
+    char byte;
+    CHECK(::read(go[0], &byte, 1) == 1);
+    FAILS(m.map(from, base, page), EBADF);
+    ::_exit(good ? 0 : 1);
+  }
+  CHECK(::close(m.fd) == 0);
+  m.fd = -1;
+  CHECK(::write(go[1], "", 1) == 1);
+  CHECK(ended(late) == 0);
+  ::munmap(shared, 4 * page);
+}
+
 // Pins, unmaps and closes side by side: every unmap that is answered has had the pins let go.
 void threads() {
   machine m;
@@ -346,6 +444,8 @@ int main(int count, char** arguments) {
     files();
   } else if (name == "device-memory") {
     device_memory();
+  } else if (name == "families") {
+    families();
   } else if (name == "threads") {
     threads();
   } else {
