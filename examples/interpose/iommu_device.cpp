@@ -10,6 +10,7 @@
 #include "devices.hpp"
 #include "family.hpp"
 #include "faults.hpp"
+#include "group_home.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
 #include "iopt/backends/mock/domain.hpp"
 #include "iopt/uapi/iommufd/context.hpp"
@@ -66,13 +67,17 @@ struct profile : uapi::default_profile {
 using context = iommufd::context<pinner_type, mock::domain, profile>;
 
 /// An iommufd; its devices are those of the kernel's own tests.
-class iommu_file final : public interposed_file, public std::enable_shared_from_this<iommu_file> {
+class iommu_file final : public group_home, public std::enable_shared_from_this<iommu_file> {
  public:
   file_kind kind() const noexcept override { return file_kind::iommufd; }
   bool is_shared() const noexcept override { return true; }
   uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
     return context_.ioctl(request, argument, more{*this});
   }
+  /// A group in place of a container: the compatible space is there. Its devices would be attached when
+  /// they are opened, which they cannot be.
+  result<void> join(group_type&) override { return context_.need_compatible_space(); }
+  result<void> leave(group_type&) override { return {}; }
 
  private:
   using calls = test_calls<context, mock::domain>;

@@ -9,6 +9,7 @@
 #include "descriptors.hpp"
 #include "devices.hpp"
 #include "faults.hpp"
+#include "group_home.hpp"
 #include "iopt/backends/host/checked_caller.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
 #include "iopt/backends/mock/domain.hpp"
@@ -37,7 +38,6 @@ template <class Profile>
 class vfio_machine {
  public:
   using container = vfio::container<pinner_type, mock::domain, Profile>;
-  using container_pointer = std::shared_ptr<container>;
 
   vfio_machine() {
     const settings& s = chosen();
@@ -65,19 +65,19 @@ class vfio_machine {
   }
 
  private:
-  /// Lives while a descriptor or a group holds its container.
-  class container_file final : public interposed_file {
+  /// Lives while a descriptor or a group holds it.
+  class container_file final : public group_home {
    public:
     file_kind kind() const noexcept override { return file_kind::vfio_container; }
     uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
-      return container_->ioctl(request, argument);
+      return container_.ioctl(request, argument);
     }
-    const container_pointer& get() const noexcept { return container_; }
+    result<void> join(group_type& group) override { return container_.join(group); }
+    result<void> leave(group_type& group) override { return container_.leave(group); }
 
    private:
-    container_pointer container_ =
-        std::make_shared<container>(pinner(), options(), host::checked_caller{},
-                                    host::process_capabilities{chosen().lock_memory});
+    container container_{pinner(), options(), host::checked_caller{},
+                         host::process_capabilities{chosen().lock_memory}};
 
     static vfio::container_options options() {
       vfio::container_options o;
@@ -106,19 +106,16 @@ class vfio_machine {
     }
 
    private:
-    static vfio::descriptor_kind look_up(int fd, container_pointer& out) {
-      const file_pointer file = descriptors::of_process().find(fd);
-      if (file != nullptr && file->kind() == file_kind::vfio_container) {
-        out = static_cast<container_file&>(*file).get();
-        return vfio::descriptor_kind::container;
-      }
+    static vfio::descriptor_kind look_up(int fd, std::shared_ptr<group_home>& out) {
+      out = home_of(descriptors::of_process().find(fd));
+      if (out != nullptr) return vfio::descriptor_kind::container;
       return libc::fcntl(fd, F_GETFD, 0) < 0 ? vfio::descriptor_kind::none
                                              : vfio::descriptor_kind::other;
     }
 
     std::mutex lock_;  // over what follows
     mock::group group_;
-    vfio::group_file<container_pointer> file_{group_};
+    vfio::group_file<std::shared_ptr<group_home>> file_{group_};
     host::checked_caller copy_;
   };
 

@@ -404,6 +404,33 @@ void families() {
   ::munmap(shared, 4 * page);
 }
 
+// A group joins an iommufd as it joins a container, and VFIO's ioctls mean the compatible space then.
+void groups() {
+  const pages memory(4);
+  machine m;
+  namespace vfio = iopt::vfio::abi;
+  const int group = ::open("/dev/vfio/0", O_RDWR);
+  vfio::dma_map map{sizeof map, 3, memory.address(), base, page};
+  FAILS(::ioctl(m.fd, vfio::iommu_map_dma, &map), ENODEV);
+  CHECK(::ioctl(group, vfio::group_set_container, &m.fd) == 0);
+  FAILS(::ioctl(group, vfio::group_set_container, &m.fd), EINVAL);
+  CHECK(::ioctl(m.fd, vfio::set_iommu, vfio::type1v2_iommu) == 0);
+  CHECK(::ioctl(m.fd, vfio::iommu_map_dma, &map) == 0);
+  iommu::vfio_ioas space{sizeof space, 0, 0, 0};
+  CHECK(::ioctl(m.fd, iommu::request_of(0x88), &space) == 0);
+  CHECK(space.ioas_id == 2);
+  m.space = space.ioas_id;
+  CHECK(::ioctl(group, vfio::group_unset_container) == 0);
+  FAILS(::ioctl(group, vfio::group_unset_container), EINVAL);
+  CHECK(m.unmap(base, page) == 0);
+  const int a = m.access();
+  FAILS(::ioctl(group, vfio::group_set_container, &a), EBADFD);
+  CHECK(::close(a) == 0);
+  CHECK(::ioctl(group, vfio::group_set_container, &m.fd) == 0);
+  m.close();
+  CHECK(::close(group) == 0);  // which held it open
+}
+
 // Pins, unmaps and closes side by side: every unmap that is answered has had the pins let go.
 void threads() {
   machine m;
@@ -446,6 +473,8 @@ int main(int count, char** arguments) {
     device_memory();
   } else if (name == "families") {
     families();
+  } else if (name == "groups") {
+    groups();
   } else if (name == "threads") {
     threads();
   } else {

@@ -190,6 +190,11 @@ class context {
     });
   }
 
+  /// Calls f(calls): VFIO's calls (uapi/vfio/compat_calls.hpp) on the compatible space, while it cannot be
+  /// destroyed, or on none.
+  template <class F>
+  auto with_compatible(F f);
+
   // --- Devices: uapi/iommufd/devices.hpp ---
 
   /// A driver claims a device of the group, and has its number until unbind().
@@ -303,7 +308,6 @@ class context {
     result<T> said = a.template read<T>(least);
     return uapi::answer_of(said ? (this->*does)(a, *said) : fail(said.error()));
   }
-  uapi::answer compatible_ioctl(std::uint32_t request, std::uint64_t argument);
   result<void> destroy_call(const argument_type&, abi::destroy& said) { return destroy(said.id); }
   result<void> alloc_call(const argument_type& a, abi::ioas_alloc& said);
   result<void> ranges_call(const argument_type& a, abi::ioas_iova_ranges& said);

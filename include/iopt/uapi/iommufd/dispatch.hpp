@@ -19,7 +19,8 @@ uapi::answer context<Pinner, Domain, Profile>::ioctl(std::uint32_t request, std:
                                                      More&& more) {
   const std::uint32_t number = abi::number_of(request);
   constexpr std::uint32_t last = std::max(last_number, std::remove_cvref_t<More>::last_number);
-  if (number < abi::first_number || number > last) return compatible_ioctl(request, argument);
+  if (number < abi::first_number || number > last)
+    return with_compatible([&](auto& calls) { return calls.ioctl(request, argument); });
   const result<argument_type> a = argument_type::begin(copy_, request, {argument});
   if (!a) return uapi::refusal(a.error().code);
   using enum abi::request;
@@ -60,10 +61,9 @@ uapi::answer context<Pinner, Domain, Profile>::ioctl(std::uint32_t request, std:
   return more(*a);
 }
 
-/// VFIO's ioctls, on the compatible space or, without one, on none.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-uapi::answer context<Pinner, Domain, Profile>::compatible_ioctl(std::uint32_t request,
-                                                                std::uint64_t argument) {
+template <class F>
+auto context<Pinner, Domain, Profile>::with_compatible(F f) {
   bool noiommu = false;
   const held<space_type> s(*this, static_cast<space_type*>(objects_.find_chosen([&] {
     noiommu = noiommu_;
@@ -72,7 +72,7 @@ uapi::answer context<Pinner, Domain, Profile>::compatible_ioctl(std::uint32_t re
   vfio::compat_calls<table_type, copy_type, caller_type> calls(
       s ? &s->table : nullptr,
       {noiommu, options_.allow_noiommu, Profile::punches_holes, Profile::level}, copy_, caller_);
-  return calls.ioctl(request, argument);
+  return f(calls);
 }
 
 }  // namespace iopt::iommufd
