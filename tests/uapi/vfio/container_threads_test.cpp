@@ -2,8 +2,10 @@
 // ThreadSanitizer.
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -122,4 +124,73 @@ TEST_CASE("threads map, cut and unmap a container of an iommufd at once", "[thre
   CHECK(c.unmap_dma(abi::unmap_all_flag, {0}, 0).outcome);
   CHECK(w.pinner.is_idle());
   REQUIRE(c.close(g));
+}
+
+namespace {
+
+struct waiting : threaded<vfio::type1_profile> {
+  static constexpr bool waits_for_addresses = true;
+};
+
+}  // namespace
+
+TEST_CASE("who pins or copies while an address is invalid waits, where the profile says so",
+          "[threads]") {
+  using world = container_world<waiting>;
+  world w;
+  w.start(abi::type1v2_iommu);
+  auto& c = w.container;
+  driver user(c);
+  REQUIRE(c.register_user(user));
+  REQUIRE(w.map(0, 4) == "0");
+  std::atomic<int> begun = 0;
+  std::array<std::string, 2> said;
+  const auto ask = [&](std::size_t n) {
+    return [&, n] {
+      ++begun;
+      if (n == 0) {
+        std::array<physical, 1> frame{};
+        const auto pinned = c.pin_pages(nullptr, world::io(1), 1, access_rights::read, frame);
+        said[n] = pinned ? "0" : std::string(name(pinned.error().code));
+        if (pinned) c.unpin_pages(world::io(1), 1);
+      } else {
+        std::array<std::byte, 4> bytes{};
+        said[n] = text(c.dma_read(world::io(2), bytes));
+      }
+    };
+  };
+  const auto suspend = [&] {
+    REQUIRE(w.unmap(0, 4, abi::unmap_vaddr) == "0:4");
+    begun = 0;
+    said = {};
+  };
+  const auto both_wait = [&] {
+    while (begun != 2) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(said == std::array<std::string, 2>{});
+  };
+  SECTION("until it is valid again") {
+    suspend();
+    together(ask(0), ask(1), [&] {
+      both_wait();
+      CHECK(w.map(0, 4, abi::map_vaddr) == "0");
+    });
+    CHECK(said == std::array<std::string, 2>{"0", "0"});
+  }
+  SECTION("until the mapping is gone") {
+    suspend();
+    together(ask(0), ask(1), [&] {
+      both_wait();
+      CHECK(w.unmap(0, 4) == "0:4");
+    });
+    CHECK(said == std::array<std::string, 2>{"EINVAL", "EINVAL"});
+  }
+  SECTION("until the last group leaves") {
+    suspend();
+    together(ask(0), ask(1), [&] {
+      both_wait();
+      CHECK(c.leave(w.groups.front()));
+    });
+    CHECK(said == std::array<std::string, 2>{"ENOTTY", "ENOTTY"});
+  }
 }

@@ -155,8 +155,8 @@ class native_container {
   /// vfio_pin_pages: pins the pages at `first` and behind it, and tells their frames.
   /// Errors: argument_list_too_long, more than max_pin_pages; invalid_argument, none, or `out` is
   /// too short, or nobody is registered, or nothing is mapped there; permission_denied in type1 v1;
-  /// device_or_resource_busy while an address is invalid; operation_not_permitted, the mapping
-  /// lacks a right; those of pinning. On error nothing is pinned.
+  /// device_or_resource_busy while an address is invalid (or it waits, by the profile);
+  /// operation_not_permitted, the mapping lacks a right; those of pinning. On error nothing is pinned.
   result<std::uint64_t> pin_pages(const group_type* group, iova first, std::uint64_t pages,
                                   access_rights want, std::span<physical> out);
   /// vfio_unpin_pages: undoes pin_pages(), page by page; what is not pinned is passed over.
@@ -259,6 +259,8 @@ class native_container {
   memory_type memory_for(user_address vaddr, std::uint64_t size_bytes);
   result<void> give_new_address(iova_range where, user_address vaddr);
   bool any_address_invalid();
+  result<void> need_addresses();
+  void addresses_changed() noexcept;
 
   result<iova_range> unmap_range(std::uint32_t flags, iova first, std::uint64_t size_bytes) const;
   result<void> check_bisected(iova_range range) const;
@@ -327,8 +329,9 @@ class native_container {
   std::size_t user_count_ = 0;
   interval_tree<dirty_log> logs_;  // by IOVA: one for each mapping, while tracking
   bool tracking_ = false;
-  bool in_hardware_ = false;          // every domain records what is written
-  bool may_be_invalid_ = false;       // an address may be
+  bool in_hardware_ = false;     // every domain records what is written
+  bool may_be_invalid_ = false;  // an address may be
+  typename traits::template counter<std::uint32_t> address_changes_{0};
   std::size_t untracked_groups_ = 0;  // that reach all memory, and do not tell what they write
 };
 

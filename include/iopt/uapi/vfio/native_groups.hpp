@@ -121,6 +121,7 @@ void native_container<Pinner, Domain, Profile>::release_driver() noexcept {
     pins_->detach();
     pins_.reset();
     table_.reset();
+    addresses_changed();
   }
   version_ = 0;
   tracking_ = in_hardware_ = may_be_invalid_ = false;

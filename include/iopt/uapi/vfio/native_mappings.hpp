@@ -143,11 +143,15 @@ result<void> native_container<Pinner, Domain, Profile>::give_new_address(iova_ra
   if (!there->suspended || there->where != where)
     return fail({errc::invalid_argument, error_place::area, there->where.first.value});
   const memory_type old = *table_->memory_at(where.first);
-  if (there->kind == origin_kind::device) return table_->resume_access(where, old);
-  memory_type fresh = table_->user_memory(vaddr);
-  fresh.of.mode = old.of.mode;  // whose memory it is decides, and the owner may be another now
-  if (!(fresh.of.owner == old.of.owner)) fresh.of.mode = locked_by(caller_);
-  return table_->resume_access(where, fresh);
+  memory_type fresh = old;
+  if (there->kind != origin_kind::device) {
+    fresh = table_->user_memory(vaddr);
+    fresh.of.mode = old.of.mode;  // whose memory it is decides, and the owner may be another now
+    if (!(fresh.of.owner == old.of.owner)) fresh.of.mode = locked_by(caller_);
+  }
+  const result<void> done = table_->resume_access(where, fresh);
+  if (done) addresses_changed();
+  return done;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
@@ -268,6 +272,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::take(iova_range
   } else {
     abandon(cuts);
   }
+  addresses_changed();
   if (!gone.outcome) return fail(gone.outcome.error());
   return gone.bytes;
 }

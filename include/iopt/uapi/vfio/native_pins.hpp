@@ -55,6 +55,30 @@ void native_container<Pinner, Domain, Profile>::unregister_user(memory_user& use
   if (users_.remove(user)) --user_count_;
 }
 
+/// No address is invalid, or none is any more. The lock is dropped while this waits.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+result<void> native_container<Pinner, Domain, Profile>::need_addresses() {
+  while (any_address_invalid()) {
+    if constexpr (Profile::waits_for_addresses) {
+      const std::uint32_t seen = address_changes_;
+      const iopt::detail::released_lock dropped(lock_);
+      address_changes_.wait(seen);
+    } else {
+      return fail(errc::device_or_resource_busy);
+    }
+    if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
+  }
+  return {};
+}
+/// A mapping has got an address, or is gone.
+template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
+void native_container<Pinner, Domain, Profile>::addresses_changed() noexcept {
+  if constexpr (Profile::waits_for_addresses) {
+    ++address_changes_;
+    address_changes_.notify_all();
+  }
+}
+
 template <page_pinner Pinner, iommu_domain Domain, container_profile Profile>
 result<std::uint64_t> native_container<Pinner, Domain, Profile>::pin_pages(
     const group_type* group, iova first, std::uint64_t pages, access_rights want,
@@ -64,7 +88,7 @@ result<std::uint64_t> native_container<Pinner, Domain, Profile>::pin_pages(
   guard held(lock_);
   if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
   if (is_v1()) return fail(errc::permission_denied);
-  if (any_address_invalid()) return fail(errc::device_or_resource_busy);
+  if (const result<void> ok = need_addresses(); !ok) return fail(ok.error());
   if (user_count_ == 0) return fail(errc::invalid_argument);
   const iova base = first - first.value % page_bytes;
   result<void> done{};
@@ -141,7 +165,7 @@ result<void> native_container<Pinner, Domain, Profile>::dma_copy(iova at, Bytes 
   if (bytes.empty()) return fail(errc::invalid_argument);
   guard held(lock_);
   if (driver_ != driver::type1) return fail(errc::inappropriate_io_control_operation);
-  if (any_address_invalid()) return fail(errc::device_or_resource_busy);
+  if (const result<void> ok = need_addresses(); !ok) return fail(ok.error());
   while (!bytes.empty()) {
     const auto there = table_->find(at);
     if (!there) return fail(errc::invalid_argument);

@@ -25,6 +25,9 @@ enum class personality : std::uint8_t {
 /// change one thing, derive.
 struct type1_profile : uapi::default_profile {
   static constexpr personality answers_as = personality::type1;
+  /// Whether pins and copies of mediated devices wait while an address is invalid, as before Linux 6.2;
+  /// else they are refused. Waiting needs traits with locks.
+  static constexpr bool waits_for_addresses = false;
 };
 
 /// iommufd_profile: the same ioctls on an iommufd.
@@ -41,7 +44,8 @@ struct hole_punching_profile : type1_profile {
 template <class P>
 concept container_profile = uapi::front_end_profile<P> && requires {
   { P::answers_as } -> std::convertible_to<personality>;
-};
+  { P::waits_for_addresses } -> std::convertible_to<bool>;
+} && (!P::waits_for_addresses || P::traits::concurrent);
 static_assert(container_profile<type1_profile> && container_profile<iommufd_profile> &&
               container_profile<hole_punching_profile>);
 
