@@ -78,7 +78,7 @@ class iommu_group {
   }
 
   /// The domain, which is empty, is to be one of two stages of translation.
-  /// Errors: invalid_argument where the IOMMU has one.
+  /// Errors: invalid_argument where the IOMMU has one; any errno.
   virtual result<void> enable_nesting(Domain&) { return fail(errc::invalid_argument); }
 
   /// IOVAs that the devices keep for themselves.

@@ -58,7 +58,8 @@ TEST_CASE("fault points have names and errors") {
   fault_injector faults;
   CHECK(iopt::mock::name(fault_point::allocation) == "allocation");
   CHECK(iopt::mock::name(fault_point::set_window) == "set_window");
-  CHECK(static_cast<std::size_t>(fault_point::set_window) + 1 == iopt::mock::fault_points);
+  CHECK(iopt::mock::name(fault_point::enable_nesting) == "enable_nesting");
+  CHECK(static_cast<std::size_t>(fault_point::enable_nesting) + 1 == iopt::mock::fault_points);
   CHECK(faults.error_of(fault_point::charge) == errc::not_enough_memory);
   CHECK(faults.error_of(fault_point::protect) == errc::io_error);
   faults.set_error(fault_point::protect, errc::interrupted);

@@ -67,6 +67,58 @@ TEST_CASE("a mock group makes domains as they are described", "[group]") {
   g.destroy_domain(**e);
 }
 
+TEST_CASE("a mock group's calls fail on command, and where it was it stays", "[group]") {
+  mock::fault_injector faults;
+  mock::group g({.domains = {.faults = &faults}, .nests = true});
+  using point = mock::fault_point;
+  faults.arm(0);
+  CHECK(g.create_domain().error() == faults.error_of(point::create_domain));
+  CHECK(g.domains() == 0);
+  const result<mock::domain*> from = g.create_domain();
+  const result<mock::domain*> to = g.create_domain();
+  REQUIRE((from && to));
+  faults.arm(0);
+  CHECK(g.enable_nesting(**from).error() == faults.error_of(point::enable_nesting));
+  faults.arm(0);
+  CHECK(g.attach(**from).error() == faults.error_of(point::attach_group));
+  CHECK(g.attached() == nullptr);
+  REQUIRE(g.attach(**from));
+  faults.arm(0);
+  CHECK(g.replace(**from, **to).error() == faults.error_of(point::attach_group));
+  CHECK(g.attached() == *from);
+  REQUIRE(g.replace(**from, **to));
+  CHECK(g.attached() == *to);
+  g.detach(**to);
+  g.destroy_domain(**from);
+  g.destroy_domain(**to);
+}
+
+TEST_CASE("a group that can only attach and detach goes back where a replacement fails",
+          "[group]") {
+  struct plain_group final : iommu_group<mock::domain> {
+    result<mock::domain*> create_domain() override { return fail(errc::no_such_device); }
+    void destroy_domain(mock::domain&) noexcept override {}
+    result<void> attach(mock::domain& d) override {
+      if (&d == refused) return fail(errc::io_error);
+      at = &d;
+      return {};
+    }
+    void detach(mock::domain&) noexcept override { at = nullptr; }
+    const void* iommu() const noexcept override { return nullptr; }
+    mock::domain* at = nullptr;
+    const mock::domain* refused = nullptr;
+  };
+  mock::domain from, to;
+  plain_group g;
+  REQUIRE(g.attach(from));
+  g.refused = &to;
+  CHECK(g.replace(from, to).error() == errc::io_error);
+  CHECK(g.at == &from);
+  g.refused = nullptr;
+  CHECK(g.replace(from, to));
+  CHECK(g.at == &to);
+}
+
 TEST_CASE("an emulated group has no IOMMU", "[group]") {
   emulated_group<mock::domain> g;
   CHECK(g.kind() == group_kind::emulated);

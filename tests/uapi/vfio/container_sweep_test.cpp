@@ -2,8 +2,9 @@
 // happened to the container.
 //
 // Each operation is run in a container with mappings, two IOMMUs, pins and tracking, with the n-th
-// fallible call (allocation, pin, charge, any call of a domain) failing, for n = 0, 1, ... until
-// none is left; then again without faults, where it must succeed; and at the end nothing is left.
+// fallible call (allocation, pin, charge, any call of a domain or a group) failing, for n = 0, 1, ...
+// until none is left; then again without faults, where it must succeed; and at the end nothing is
+// left. IOPT_REPORT=1 prints what failed.
 #include <array>
 #include <functional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "iopt/core/snapshot.hpp"
 #include "tests/catch.hpp"
+#include "tests/fault_report.hpp"
 #include "tests/uapi/vfio/container_world.hpp"
 
 using namespace iopt;
@@ -35,6 +37,7 @@ struct quiet_user final : vfio::memory_user {
 struct picture {
   table_snapshot table;
   std::vector<std::vector<mock::domain::mapping>> domains;
+  std::vector<std::size_t> made;  // by each group
   std::vector<std::uint64_t> pins;
   std::uint64_t locked = 0;
   std::string dirty;
@@ -78,6 +81,7 @@ struct stage {
     mock::group_options o = container_world<>::usual();
     o.iommu = iommu;
     o.domains.faults = &faults;
+    o.nests = true;
     groups.push_back(
         std::make_unique<mock::group>(o, [this](mock::domain& d) { pinner.watch(d); }));
     return *groups.back();
@@ -91,8 +95,10 @@ struct stage {
   picture look() {
     picture p;
     if (container.table() != nullptr) p.table = snapshot(*container.table());
-    for (auto& g : groups)
+    for (auto& g : groups) {
+      p.made.push_back(g->domains());
       if (g->attached() != nullptr) p.domains.push_back(g->attached()->contents());
+    }
     for (std::uint64_t n = 0; n < 128; ++n)
       p.pins.push_back(pinner.pins(pinner.current(), {0x100000000 + n * page}));
     p.locked = pinner.charged();
@@ -106,7 +112,7 @@ using compat = stage<vfio::iommufd_profile>;
 
 /// Runs `what` in a fresh `prepare`d stage with the n-th call failing, for each n.
 template <class Stage>
-void sweep(const char* name, const std::function<void(Stage&)>& prepare,
+void sweep(fault_report& report, const char* name, const std::function<void(Stage&)>& prepare,
            const std::function<std::string(Stage&)>& what) {
   for (const std::uint64_t contiguity : {std::uint64_t{4096}, std::uint64_t{2 * 4096}}) {
     for (std::uint64_t n = 0;; ++n) {
@@ -114,10 +120,8 @@ void sweep(const char* name, const std::function<void(Stage&)>& prepare,
       Stage s(contiguity);
       prepare(s);
       const picture before = s.look();
-      s.faults.arm(n);
-      const std::string answer = what(s);
+      const std::string answer = report.run(name, s.faults, n, [&] { return what(s); });
       const bool fired = s.faults.fired();
-      s.faults.disarm();
       REQUIRE(s.container.verify() == "");
       if (!fired) {
         CHECK(answer == "0");
@@ -128,6 +132,7 @@ void sweep(const char* name, const std::function<void(Stage&)>& prepare,
         const picture after = s.look();
         CHECK(after.table == before.table);
         CHECK(after.domains == before.domains);
+        CHECK(after.made == before.made);
         CHECK(after.pins == before.pins);
         CHECK(after.locked == before.locked);
         CHECK(what(s) == "0");
@@ -150,43 +155,57 @@ void with_mappings(native& s) {
 }  // namespace
 
 TEST_CASE("what fails in a native container changes nothing", "[sweep]") {
+  fault_report report;
+  const auto two_groups = [](native& s) {
+    REQUIRE(s.container.join(s.add(&container_world<>::first_iommu)));
+    REQUIRE(s.container.join(s.add(&container_world<>::second_iommu)));
+  };
+  sweep<native>(report, "set_iommu", two_groups,
+                [](native& s) { return text(s.container.set_iommu(abi::type1v2_iommu)); });
+  sweep<native>(report, "set_iommu, nesting", two_groups,
+                [](native& s) { return text(s.container.set_iommu(abi::type1_nesting_iommu)); });
   sweep<native>(
-      "set_iommu",
-      [](native& s) {
-        REQUIRE(s.container.join(s.add(&container_world<>::first_iommu)));
-        REQUIRE(s.container.join(s.add(&container_world<>::second_iommu)));
-      },
-      [](native& s) { return text(s.container.set_iommu(abi::type1v2_iommu)); });
-  sweep<native>(
-      "join",
+      report, "join",
       [](native& s) {
         with_mappings(s);
         s.add(&s);
       },
       [](native& s) { return text(s.container.join(*s.groups.back())); });
-  sweep<native>("map", with_mappings, [](native& s) { return s.map(16, 7); });
   sweep<native>(
-      "map, tracked",
+      report, "join, behind an IOMMU that is here",
+      [](native& s) {
+        with_mappings(s);
+        s.add(&container_world<>::second_iommu);
+      },
+      [](native& s) { return text(s.container.join(*s.groups.back())); });
+  sweep<native>(report, "map", with_mappings, [](native& s) { return s.map(16, 7); });
+  sweep<native>(
+      report, "map, tracked",
       [](native& s) {
         with_mappings(s);
         REQUIRE(s.container.track_dirty_pages(true));
       },
       [](native& s) { return s.map(16, 7); });
-  sweep<native>("track", with_mappings,
+  sweep<native>(report, "track", with_mappings,
                 [](native& s) { return text(s.container.track_dirty_pages(true)); });
-  sweep<native>("pin", with_mappings, [](native& s) {
+  sweep<native>(report, "pin", with_mappings, [](native& s) {
     std::array<physical, 8> frames{};
     const std::string answer =
         text(s.container.pin_pages(nullptr, {1 * 4096}, 4, access_rights::read, frames));
     if (answer == "0") s.container.unpin_pages({1 * 4096}, 4);
     return answer;
   });
+  using enum mock::fault_point;
+  CHECK(report.not_fired({allocation, pin, charge, map_runs, create_domain, attach_group,
+                          enable_nesting}) == "");
+  report.print("a native container");
 }
 
 TEST_CASE("pins where no IOMMU pins fail without a trace", "[sweep]") {
+  fault_report report;
   emulated_group<mock::domain> software;
   sweep<native>(
-      "pin",
+      report, "pin",
       [&](native& s) {
         REQUIRE(s.container.join(software));
         REQUIRE(s.container.set_iommu(abi::type1v2_iommu));
@@ -207,8 +226,9 @@ TEST_CASE("pins where no IOMMU pins fail without a trace", "[sweep]") {
 }
 
 TEST_CASE("an address that is given to another process fails without a trace", "[sweep]") {
+  fault_report report;
   sweep<native>(
-      "map with a new address",
+      report, "map with a new address",
       [](native& s) {
         with_mappings(s);
         REQUIRE(s.container.unmap_dma(abi::unmap_vaddr, {0}, 16 * 4096));
@@ -218,9 +238,10 @@ TEST_CASE("an address that is given to another process fails without a trace", "
 }
 
 TEST_CASE("a hole that fails changes nothing, tracked or not", "[sweep]") {
+  fault_report report;
   for (const bool tracked : {false, true}) {
     sweep<punching>(
-        "punch",
+        report, "punch",
         [&](punching& s) {
           REQUIRE(s.container.join(s.add(&container_world<>::first_iommu)));
           REQUIRE(s.container.set_iommu(abi::type1v2_iommu));
@@ -236,6 +257,7 @@ TEST_CASE("a hole that fails changes nothing, tracked or not", "[sweep]") {
 }
 
 TEST_CASE("what fails in a container of an iommufd changes nothing", "[sweep]") {
+  fault_report report;
   const auto open = [](compat& s) {
     for (const void* iommu : {static_cast<const void*>(&container_world<>::first_iommu),
                               static_cast<const void*>(&container_world<>::second_iommu)}) {
@@ -246,12 +268,22 @@ TEST_CASE("what fails in a container of an iommufd changes nothing", "[sweep]") 
     REQUIRE(s.map(0, 5) == "0");
     REQUIRE(s.map(8, 5) == "0");
   };
-  sweep<compat>("map", open, [](compat& s) { return s.map(16, 7); });
+  sweep<compat>(report, "map", open, [](compat& s) { return s.map(16, 7); });
   sweep<compat>(
-      "open",
+      report, "open",
       [&](compat& s) {
         open(s);
         REQUIRE(s.container.join(s.add(&s)));
       },
       [](compat& s) { return text(s.container.open(*s.groups.back())); });
+  sweep<compat>(
+      report, "open, behind an IOMMU that is here",
+      [&](compat& s) {
+        open(s);
+        REQUIRE(s.container.join(s.add(&container_world<>::second_iommu)));
+      },
+      [](compat& s) { return text(s.container.open(*s.groups.back())); });
+  using enum mock::fault_point;
+  CHECK(report.not_fired({allocation, pin, charge, map_runs, create_domain, attach_group}) == "");
+  report.print("a container of an iommufd");
 }

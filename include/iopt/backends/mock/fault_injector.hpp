@@ -42,14 +42,20 @@ enum class fault_point : std::uint8_t {
   set_dirty_tracking,  // domain
   create_table,        // tce_platform
   set_window,          // tce_group
+  create_domain,       // group
+  attach_group,        // group: attach and replace
+  enable_nesting,      // group
 };
-inline constexpr std::size_t fault_points = 15;
+inline constexpr std::size_t fault_points =
+    static_cast<std::size_t>(fault_point::enable_nesting) + 1;
 
 constexpr std::string_view name(fault_point point) noexcept {
   constexpr std::array<std::string_view, fault_points> names{
-      "allocation", "pin",        "pin_file",           "resolve",      "charge",
-      "copy",       "map",        "map_runs",           "split",        "protect",
-      "replace",    "read_dirty", "set_dirty_tracking", "create_table", "set_window"};
+      "allocation",    "pin",          "pin_file",           "resolve",      "charge",
+      "copy",          "map",          "map_runs",           "split",        "protect",
+      "replace",       "read_dirty",   "set_dirty_tracking", "create_table", "set_window",
+      "create_domain", "attach_group", "enable_nesting"};
+  static_assert(!names.back().empty());
   return names[static_cast<std::size_t>(point)];
 }
 
@@ -72,6 +78,9 @@ class fault_injector {
     errors_.fill(errc::io_error);
     set_error(fault_point::allocation, errc::not_enough_memory);
     set_error(fault_point::charge, errc::not_enough_memory);
+    set_error(fault_point::create_domain, errc::not_enough_memory);
+    set_error(fault_point::enable_nesting, errc::not_enough_memory);
+    set_error(fault_point::attach_group, errc::not_enough_memory);
     set_error(fault_point::pin, errc::bad_address);
     set_error(fault_point::pin_file, errc::bad_address);
     set_error(fault_point::copy, errc::bad_address);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <functional>
 #include <new>
 #include <span>
@@ -46,7 +47,8 @@ struct group_options {
 /// Model       The domains that it made and that are not destroyed, and the one it is attached to.
 /// Invariants  Attached to at most one. Destroyed domains are ones that it made. A group that dies
 ///             has destroyed every domain and is attached to none.
-/// Errors      attach(): invalid_argument for a domain of another group where it does not share.
+/// Errors      attach(), replace(): invalid_argument for a domain of another group where it does not
+///             share. And what the fault_injector of its domains makes fail.
 /// Threads     Thread-compatible.
 /// Tested by   tests/backends/mock/group_test.cpp
 template <class Domain>
@@ -77,16 +79,19 @@ class basic_group final : public iommu_group<Domain> {
   }
   result<void> attach(Domain& d) override {
     IOPT_ASSERT(at_ == nullptr);
-    if (!made(d) && !options_.shares_domains) return fail(errc::invalid_argument);
-    at_ = &d;
-    return {};
+    return go_to(d);
   }
   void detach(Domain& d) noexcept override {
     IOPT_ASSERT(at_ == &d);
     at_ = nullptr;
   }
+  result<void> replace(Domain& from, Domain& to) override {
+    IOPT_ASSERT(at_ == &from);
+    return go_to(to);
+  }
   result<void> enable_nesting(Domain&) override {
     if (!options_.nests) return fail(errc::invalid_argument);
+    if (fails(fault_point::enable_nesting)) return refused(fault_point::enable_nesting);
     return {};
   }
   std::span<const reserved_region> reserved_regions() const noexcept override {
@@ -107,11 +112,24 @@ class basic_group final : public iommu_group<Domain> {
 
  private:
   result<Domain*> create_domain(const domain_options& what) {
+    if (fails(fault_point::create_domain)) return refused(fault_point::create_domain);
     Domain* const fresh = new (std::nothrow) Domain(what);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
     domains_.push_back(fresh);
     if (made_) made_(*fresh);
     return fresh;
+  }
+  bool fails(fault_point point) const noexcept {
+    return options_.domains.faults != nullptr && options_.domains.faults->fails(point);
+  }
+  std::unexpected<error> refused(fault_point point) const noexcept {
+    return fail(options_.domains.faults->error_of(point));
+  }
+  result<void> go_to(Domain& d) {
+    if (!made(d) && !options_.shares_domains) return fail(errc::invalid_argument);
+    if (fails(fault_point::attach_group)) return refused(fault_point::attach_group);
+    at_ = &d;
+    return {};
   }
   bool made(const Domain& d) const noexcept {
     return std::find(domains_.begin(), domains_.end(), &d) != domains_.end();
