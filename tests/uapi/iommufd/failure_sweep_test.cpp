@@ -144,6 +144,12 @@ const operation operations[] = {
        return f.call(request::hwpt_alloc, c);
      },
      5},
+    {"a hardware page table that nests",
+     [](stage& f) {
+       abi::hwpt_alloc c{0, abi::hwpt_nest_parent, f.d, f.t, 0, 0, 0, 0, 0, 0, 0};
+       return f.call(request::hwpt_alloc, c);
+     },
+     6},
     {"going over to another space", [](stage& f) { return ok(f.context->replace(f.d, f.t)); }, 7},
     {"going over to a hardware page table",
      [](stage& f) { return ok(f.context->replace(f.d, f.h)); }, 2},
@@ -183,7 +189,8 @@ TEST_CASE("what fails leaves all as it was", "[sweep]") {
     f.close();
   }
   using enum mock::fault_point;
-  CHECK(report.not_fired({allocation, pin, charge, map, create_domain, attach_group}) == "");
+  CHECK(report.not_fired(
+            {allocation, pin, charge, map, create_domain, attach_group, enable_nesting}) == "");
   report.print("iommufd");
 }
 

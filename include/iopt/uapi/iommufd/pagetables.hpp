@@ -129,7 +129,8 @@ result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_i
   (*p)->tracks_dirty = tracks_dirty;
   (*p)->nests = nests;
   result<void> done{};
-  if (nests && !group.enable_nesting(*(*p)->domain)) done = fail(errc::operation_not_supported);
+  if (nests) done = group.enable_nesting(*(*p)->domain);
+  if (!done && done.error() == errc::invalid_argument) done = fail(errc::operation_not_supported);
   if (done) done = s.table.attach(*(*p)->domain);
   if (done) {
     done = told((*p)->id());
