@@ -55,6 +55,27 @@ unmap_report unmap(table_type& t, iova_range r, unmap_profile profile = unmap_pr
 // --- What goes, and what stays
 // --------------------------------------------------------------------
 
+TEST_CASE("a hole as iommufd makes it is cut at both ends or at none", "[unmap]") {
+  usual w;
+  auto& t = w.table();
+  must(t.disable_large_pages());
+  must(t.map(w.at(0), 8 * page, rw, w.io(32)));
+  const auto punch = [&](iova first, std::uint64_t bytes) {
+    return t.unmap(first, bytes, unmap_profile::iommufd_compat_v1).outcome;
+  };
+  CHECK(punch(w.io(34) + 1, 2 * page - 1).error() == errc::invalid_argument);
+  CHECK(t.area_count() == 1);
+  for (std::uint64_t n = 0;; ++n) {
+    CAPTURE(n);
+    w.faults.arm(n);
+    const result<void> done = punch(w.io(34), 2 * page);
+    if (done) break;
+    CHECK(done.error() == errc::not_enough_memory);
+    CHECK(t.area_count() == 1);
+  }
+  CHECK(t.area_count() == 2);
+}
+
 TEST_CASE("the last byte of the space is unmapped as any", "[unmap]") {
   usual w;
   auto& t = w.table();

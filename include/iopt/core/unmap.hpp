@@ -88,22 +88,18 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::would_unmap(iova first,
   return plan(*range, rules);
 }
 
-/// Cuts the areas that stick out of the range, where the profile does so.
+/// Cuts the areas that stick out of the range, at both ends or at none. Requires: rules.cuts().
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::cut_for(iova_range range,
                                                            const unmap_rules& rules) {
-  if (rules.bisect == bisect_rule::cut_as_iommufd && !large_pages_) {
-    if (const result<void> done = cut(range.last, cut_rule::as_iommufd); !done) return done;
-    if (range.first.value == 0) return {};
-    return cut(range.first - 1, cut_rule::as_iommufd);
-  }
-  if (rules.bisect == bisect_rule::cut) {
-    detail::shared_lock stable(domains_lock_);
-    detail::exclusive_lock guard(areas_lock_);
-    cut_plan plan;
-    if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
-    commit(plan);
-  }
+  detail::shared_lock stable(domains_lock_);
+  detail::exclusive_lock guard(areas_lock_);
+  const bool as_iommufd = rules.bisect == bisect_rule::cut_as_iommufd;
+  if (as_iommufd && large_pages_) return {};
+  const cut_rule how = as_iommufd ? cut_rule::as_iommufd : cut_rule::split;
+  cut_plan plan;
+  if (const result<void> ready = prepare_cuts(range, how, plan); !ready) return ready;
+  commit(plan);
   return {};
 }
 
