@@ -108,6 +108,45 @@ TEST_CASE("an unmap takes what was written along, from every domain that tracks"
   CHECK(bits[0] == std::byte{0b1010});
 }
 
+TEST_CASE("what a domain that goes cannot tell counts as written", "[dirty]") {
+  mock::fault_injector faults;
+  mock::pinner pinner;
+  mock::domain d({.page_sizes = {4096}, .faults = &faults});
+  table_type table(pinner);
+  REQUIRE(table.attach(d));
+  REQUIRE(table.map({0x100000}, 0x4000, rw, iova{0x10000}));
+  REQUIRE(table.map({0x104000}, 0x4000, rw, iova{0x14000}));
+  REQUIRE(table.set_dirty_tracking(d, true));
+  d.mark_dirty({{0x11000}, {0x11fff}});
+  d.mark_dirty({{0x17000}, {0x17fff}});
+  std::vector<iova_range> seen;
+  faults.arm(mock::fault_point::read_dirty, 0);
+  CHECK(table.unmap_dirty({0x10000}, 0x8000, iopt::unmap_profile::type1_v2, recorder{&seen}));
+  CHECK(faults.fired());
+  CHECK(seen == std::vector<iova_range>{{{0x10000}, {0x13fff}}, {{0x17000}, {0x17fff}}});
+}
+
+TEST_CASE("tracking is on with nothing recorded, or stays as it was", "[dirty]") {
+  mock::fault_injector faults;
+  mock::pinner pinner;
+  mock::domain d({.page_sizes = {4096}, .faults = &faults});
+  table_type table(pinner);
+  REQUIRE(table.attach(d));
+  REQUIRE(table.map({0x100000}, 0x4000, rw, iova{0x10000}));
+  REQUIRE(table.set_dirty_tracking(d, true));
+  d.mark_dirty({{0x11000}, {0x11fff}});
+  REQUIRE(table.set_dirty_tracking(d, false));
+  for (const auto point : {mock::fault_point::set_dirty_tracking, mock::fault_point::read_dirty}) {
+    faults.arm(point, 0);
+    CHECK(table.set_dirty_tracking(d, true).error() == faults.error_of(point));
+    CHECK_FALSE(d.is_tracking());
+    CHECK(table.read_dirty(d, {{0x10000}, {0x13fff}}, iopt::dirty_read::keep, recorder{nullptr})
+              .error() == iopt::errc::invalid_argument);
+  }
+  REQUIRE(table.set_dirty_tracking(d, true));
+  CHECK(read(table, d, {{0x10000}, {0x13fff}}).empty());
+}
+
 TEST_CASE("a cut and a hole keep what was written beside it", "[dirty]") {
   mock::pinner pinner;
   mock::domain d;  // one entry of 2 MiB

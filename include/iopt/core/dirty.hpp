@@ -17,13 +17,17 @@ result<void> io_pagetable<Pinner, Domain, Traits>::set_dirty_tracking(Domain& do
     attachment_type* const slot = find_attachment(domain);
     if (slot == nullptr) return fail(errc::no_such_file_or_directory);
     detail::exclusive_lock inner(slot->mutex);
-    if (const result<void> done = domain.set_dirty_tracking(on); !done) return done;
-    slot->tracking = on;
-    for (auto c = areas_.begin(); on && c.valid(); c.next()) {
+    result<void> done = domain.set_dirty_tracking(on);
+    for (auto c = areas_.begin(); done && on && c.valid(); c.next()) {
       if (c.value()->state == area_state::in_flight || c.value()->storage == nullptr) continue;
-      static_cast<void>(domain.read_dirty(c.range(), dirty_read::clear, [](iova_range) {}));
+      done = domain.read_dirty(c.range(), dirty_read::clear, [](iova_range) {});
     }
-    return {};
+    if (done) {
+      slot->tracking = on;
+    } else if (on && !slot->tracking) {
+      static_cast<void>(domain.set_dirty_tracking(false));  // one that goes on tells nobody
+    }
+    return done;
   } else {
     static_cast<void>(domain), static_cast<void>(on);
     return fail(errc::operation_not_supported);
@@ -57,7 +61,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, io
   }
 }
 
-/// Tells what devices wrote in an area that goes, in every domain that tracks.
+/// Tells what devices wrote in an area that goes, in every domain that tracks. One that cannot say may
+/// have written all of it.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class Record>
 void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record& record) {
@@ -66,7 +71,7 @@ void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record
       if (a.storage == nullptr) continue;
       detail::exclusive_lock guard(d->mutex);
       if (!d->tracking) continue;
-      static_cast<void>(d->domain->read_dirty(a.where, dirty_read::clear, record));
+      if (!d->domain->read_dirty(a.where, dirty_read::clear, record)) record(a.where);
     }
   } else {
     static_cast<void>(a), static_cast<void>(record);

@@ -173,7 +173,7 @@ class io_pagetable {
                          kernel_level level = kernel_level::linux_6_12);
 
   /// As unmap(), and first tells each range that devices wrote since the last read, in every domain
-  /// that tracks: record(iova_range).
+  /// that tracks: record(iova_range). Where a domain cannot say, that is all of an area.
   template <class Record>
   unmap_report unmap_dirty(iova first, std::uint64_t length_bytes, unmap_profile profile,
                            Record record, kernel_level level = kernel_level::linux_6_12);
@@ -308,7 +308,7 @@ class io_pagetable {
   // --- Dirty pages: core/dirty.hpp ---
 
   /// Switches a domain's tracking. Switching on first drops what was recorded before.
-  /// Errors: operation_not_supported; any errno of the domain.
+  /// Errors: operation_not_supported; any errno of the domain: it tracks, or not, as before.
   [[nodiscard]] result<void> set_dirty_tracking(Domain& domain, bool on);
 
   /// Calls record(iova_range) for what the devices behind `domain` wrote in the range, up to the
