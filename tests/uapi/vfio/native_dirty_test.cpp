@@ -161,6 +161,44 @@ TEST_CASE("with an option, the domains' own bits are asked", "[dirty]") {
   CHECK(bits.read(0, 2) == "0 1");
 }
 
+TEST_CASE("a group that joins takes nothing of what others have written", "[dirty]") {
+  for (const bool fails : {false, true}) {
+    mock::fault_injector faults;
+    container_world<> w({.reads_dirty_bits = true}, {.contiguity_bytes = 4096});
+    mock::group_options o = w.usual();
+    o.domains.faults = &faults;
+    mock::group& first = w.start(abi::type1v2_iommu, o);
+    bits_of<container_world<>> bits{w};
+    REQUIRE(w.map(0, 4) == "0");
+    REQUIRE(w.container.track_dirty_pages(true));
+    REQUIRE(bits.read(0, 64).empty());
+    REQUIRE(first.attached()->device_writes({w.io(1), w.io(2) - 1}));
+    o.iommu = &w.second_iommu;
+    if (fails) faults.arm(mock::fault_point::set_dirty_tracking, 0);
+    REQUIRE(w.container.join(w.add(o)));
+    CHECK(faults.fired() == fails);
+    CHECK(bits.read(0, 64) == (fails ? "0 1 2 3" : "1"));  // nobody is asked where one cannot
+  }
+}
+
+TEST_CASE("what a domain cannot tell is dirty", "[dirty]") {
+  mock::fault_injector faults;
+  container_world<> w({.reads_dirty_bits = true}, {.contiguity_bytes = 4096});
+  mock::group_options o = w.usual();
+  o.domains.faults = &faults;
+  mock::group& g = w.start(abi::type1v2_iommu, o);
+  bits_of<container_world<>> bits{w};
+  REQUIRE(w.map(0, 4) == "0");
+  REQUIRE(w.map(8, 2) == "0");
+  REQUIRE(w.container.track_dirty_pages(true));
+  REQUIRE(g.attached()->device_writes({w.io(1), w.io(2) - 1}));
+  faults.arm(mock::fault_point::read_dirty, 0);
+  CHECK(bits.read(0, 8) == "0 1 2 3");
+  faults.arm(mock::fault_point::read_dirty, 0);
+  CHECK(bits.unmap(8, 2) == "2:0 1");
+  CHECK(faults.fired());
+}
+
 TEST_CASE("a hole takes its pages' bits, and leaves the others'", "[dirty]") {
   container_world<vfio::hole_punching_profile> w({.reads_dirty_bits = true},
                                                  {.contiguity_bytes = 4096});

@@ -80,10 +80,11 @@ void native_container<Pinner, Domain, Profile>::collect(dirty_log& log) {
   if (untracked_groups_ == 0 || first_domain_ == nullptr) return;
   if (!in_hardware_) return log.set_all();
   for (domain_record* d = first_domain_; d != nullptr; d = d->next) {
-    static_cast<void>(
+    const result<void> told =
         table_->read_dirty(*d->domain, log.range, dirty_read::clear, [&](iova_range part) {
           if (const auto own = part.intersection(log.range)) log.set(*own);
-        }));
+        });
+    if (!told) return log.set_all();
   }
 }
 

@@ -225,7 +225,9 @@ result<void> native_container<Pinner, Domain, Profile>::attach_to_iommu(member& 
   fresh->users = 1;
   fresh->next = std::exchange(first_domain_, fresh);
   m.at = fresh;
-  if (tracking_ && in_hardware_) track_in_hardware(true);
+  // The others go on; were they switched on again, what they have recorded would be dropped.
+  if (tracking_ && in_hardware_ && !table_->set_dirty_tracking(**made, true))
+    track_in_hardware(false);
   return {};
 }
 
