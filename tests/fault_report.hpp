@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -49,6 +50,7 @@ class fault_report {
     return answer;
   }
 
+  std::size_t calls() const { return rows_.size(); }
   bool knows(std::string_view call) const { return rows_.contains(std::string(call)); }
   /// Over all points, of one call.
   counts of(std::string_view call) const {

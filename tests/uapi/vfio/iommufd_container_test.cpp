@@ -56,6 +56,7 @@ TEST_CASE("what does not suit is refused when a device is opened", "[iommufd_con
   REQUIRE(text(c.map_dma(3, w.at(0), w.msi.first, 4096)) == "0");
   CHECK(text(c.open(g)) == "EADDRINUSE");
   CHECK(g.domains() == 0);
+  CHECK(c.context().size() == 1);  // the space
   CHECK(c.verify() == "");
   REQUIRE(w.unmap(0xfee00, 1) == "0:1");
   REQUIRE(text(c.map_dma(3, w.at(0), {0x8000000000}, 4096)) == "0");
