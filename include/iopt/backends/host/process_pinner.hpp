@@ -9,12 +9,8 @@
 // Layer: backends. Includes: base, policy, backends/host, the standard library, Linux.
 #pragma once
 
-#include <sys/types.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -26,6 +22,7 @@
 #include "iopt/backends/host/physical_memory.hpp"
 #include "iopt/backends/host/probe.hpp"
 #include "iopt/backends/host/process_accounts.hpp"
+#include "iopt/backends/host/process_owners.hpp"
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
@@ -55,27 +52,14 @@ namespace iopt::host {
 /// Threads     Calls from several threads at once work; they probe side by side.
 /// Tested by   tests/backends/host/process_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
 template <class Limit = memlock_limit>
-class process_pinner {
+class process_pinner : public process_owners {
  public:
   /// What a call probes at most: memory that is refused for a limit was given pages for nothing.
   static constexpr std::uint64_t longest_probe_bytes = 64 * mebibyte;
 
-  /// A process.
-  struct owner {
-    pid_t process = 0;
-    friend bool operator==(owner, owner) noexcept = default;
-  };
-
   explicit process_pinner(Limit limit = {}) noexcept : limit_(std::move(limit)) {}
   process_pinner(const process_pinner&) = delete;
   process_pinner& operator=(const process_pinner&) = delete;
-
-  /// This process.
-  owner current() const noexcept { return {::getpid()}; }
-  /// Whether that process lives.
-  bool reachable(const owner& who) const noexcept {
-    return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
-  }
 
   result<void> pin(const owner& who, user_range where, access_rights rights,
                    run_list& out) noexcept {
@@ -112,14 +96,7 @@ class process_pinner {
 
   result<void> charge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
     if (who != current()) return fail(errc::invalid_argument);
-    const std::lock_guard guard(lock_);
-    return accounts_.charge(who.process, mode, pages, limit_(mode));
-  }
-  void uncharge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
-    const std::lock_guard guard(lock_);
-    const bool there = accounts_.uncharge(who.process, mode, pages);
-    IOPT_ASSERT(there);
-    static_cast<void>(there);
+    return charge_below(limit_(mode), who, mode, pages);
   }
 
   /// pins(p) of the page that holds this byte.
@@ -132,25 +109,6 @@ class process_pinner {
     const std::lock_guard guard(lock_);
     return counter_.total();
   }
-  /// Pages charged by a process: in a mode, and as the kernel's two counters have it.
-  std::uint64_t charged(const owner& who, account_mode mode) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.charged(who.process, mode);
-  }
-  std::uint64_t locked_vm(const owner& who) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.locked_vm(who.process);
-  }
-  std::uint64_t pinned_vm(const owner& who) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.pinned_vm(who.process);
-  }
-  /// What is charged in all modes, by all processes known here.
-  std::uint64_t charged() const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.total();
-  }
-
   /// The first invariant that does not hold, or nothing.
   std::string_view verify() const noexcept {
     const std::lock_guard guard(lock_);
@@ -161,7 +119,6 @@ class process_pinner {
   [[no_unique_address]] Limit limit_;
   mutable std::mutex lock_;  // over what follows
   address_counter counter_;
-  process_accounts accounts_;
 };
 
 static_assert(page_pinner<process_pinner<>> && copying_pinner<process_pinner<>> &&

@@ -20,7 +20,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -38,6 +37,7 @@
 #include "iopt/backends/host/probe.hpp"
 #include "iopt/backends/host/process_accounts.hpp"
 #include "iopt/backends/host/process_maps.hpp"
+#include "iopt/backends/host/process_owners.hpp"
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
@@ -104,28 +104,16 @@ class shared_file {
 ///             the range meets. A run for each.
 /// Threads     Calls from several threads at once work; they probe side by side.
 /// Tested by   tests/backends/host/shared_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
-class shared_pinner {
+class shared_pinner : public process_owners {
  public:
   /// What a call probes at most: memory that is refused for a limit was given pages for nothing.
   static constexpr std::uint64_t longest_probe_bytes = 64 * mebibyte;
 
-  /// A process.
-  struct owner {
-    pid_t process = 0;
-    friend bool operator==(owner, owner) noexcept = default;
-  };
   using file = shared_file;
 
   shared_pinner() = default;
   shared_pinner(const shared_pinner&) = delete;
   shared_pinner& operator=(const shared_pinner&) = delete;
-
-  /// This process.
-  owner current() const noexcept { return {::getpid()}; }
-  /// Whether that process lives.
-  bool reachable(const owner& who) const noexcept {
-    return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
-  }
 
   result<void> pin(const owner& who, user_range where, access_rights rights,
                    run_list& out) noexcept {
@@ -217,14 +205,7 @@ class shared_pinner {
 
   result<void> charge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
     if (!reachable(who)) return fail(errc::invalid_argument);
-    const std::lock_guard guard(lock_);
-    return accounts_.charge(who.process, mode, pages, memlock_limit{who.process}(mode));
-  }
-  void uncharge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {
-    const std::lock_guard guard(lock_);
-    const bool there = accounts_.uncharge(who.process, mode, pages);
-    IOPT_ASSERT(there);
-    static_cast<void>(there);
+    return charge_below(memlock_limit{who.process}(mode), who, mode, pages);
   }
 
   /// pins(f) of the frame that has this byte.
@@ -249,25 +230,6 @@ class shared_pinner {
     const std::lock_guard guard(lock_);
     return counter_.total();
   }
-  /// Pages charged by a process: in a mode, and as the kernel's two counters have it.
-  std::uint64_t charged(const owner& who, account_mode mode) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.charged(who.process, mode);
-  }
-  std::uint64_t locked_vm(const owner& who) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.locked_vm(who.process);
-  }
-  std::uint64_t pinned_vm(const owner& who) const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.pinned_vm(who.process);
-  }
-  /// What is charged in all modes, by all processes known here.
-  std::uint64_t charged() const noexcept {
-    const std::lock_guard guard(lock_);
-    return accounts_.total();
-  }
-
   /// The first invariant that does not hold, or nothing.
   std::string_view verify() const noexcept {
     const std::lock_guard guard(lock_);
@@ -398,7 +360,6 @@ class shared_pinner {
   mutable std::mutex lock_;  // over what follows
   address_counter counter_;
   page_windows windows_;
-  process_accounts accounts_;
 };
 
 static_assert(page_pinner<shared_pinner> && copying_pinner<shared_pinner> &&
