@@ -9,7 +9,6 @@
 // Layer: backends. Includes: base, policy, backends/host, the standard library, Linux.
 #pragma once
 
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
