@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,28 @@ struct fuzz_profile : Base {
   using copy = fuzz_copy;
   using caller = fuzz_caller;
 };
+/// Descriptors: of a file, of a peer's memory, or of nothing.
+struct fuzz_files {
+  result<mock::file> operator()(std::int32_t fd) const {
+    if (fd % 3 != 0) return fail(errc::bad_file_descriptor);
+    return known;
+  }
+  static inline mock::file known{};
+};
+struct fuzz_dmabufs {
+  result<std::optional<mock::exporter>> operator()(std::int32_t fd, std::uint64_t,
+                                                   std::uint64_t) const {
+    if (fd % 3 != 1) return std::nullopt;
+    return known;
+  }
+  static inline mock::exporter known{};
+};
+/// With every ioctl that there is.
+struct fuzz_compat : vfio::iommufd_profile {
+  static constexpr kernel_level ioctls = kernel_level::linux_6_18;
+  using files = fuzz_files;
+  using dmabufs = fuzz_dmabufs;
+};
 struct fuzz_punching : vfio::hole_punching_profile {
   static constexpr kernel_level level = kernel_level::linux_6_18;
 };
@@ -96,7 +119,8 @@ class vfio_machine {
     pinner_.set_hole(me, {{0x100000}, {mock::memory_space::largest - 1}});
     pinner_.set_read_only(me, {{0x40000}, {0x4ffff}});
     pinner_.set_hole(me, {{0x50000}, {0x5ffff}});
-    bar_ = pinner_.create_exporter(16 * 4096);
+    bar_ = fuzz_dmabufs::known = pinner_.create_exporter(16 * 4096);
+    fuzz_files::known = pinner_.create_file(32 * 4096);
     pinner_.map_device(me, {{0x60000}, {0x6ffff}}, bar_, 0);
     static const int iommus[2] = {};
     for (int n = 0; n < 4; ++n) {
@@ -105,6 +129,8 @@ class vfio_machine {
       if (n == 2) o.domains.page_sizes = {2048, 4096, 2 * mebibyte};
       o.domains.tracks_dirty = n != 1;
       o.domains.enforces_coherency = n == 1;
+      o.nests = n == 1;
+      if (n == 0) o.described = {1, 16, &described};
       if (n != 3) o.reserved = {{{{0xfee00000}, {0xfeefffff}}, reserved_region::kind::msi}};
       o.iommu = &iommus[n / 2];
       groups_.push_back(
@@ -117,6 +143,8 @@ class vfio_machine {
       native_.unregister_user(u);
       punching_.unregister_user(u);
     }
+    static_cast<void>(compat_.context().destroy_access(access_));
+    for (std::uint64_t n = 0; n != groups_.size(); ++n) unbind(n);
     for (auto& g : groups_) {
       static_cast<void>(compat_.close(*g));
       static_cast<void>(compat_.leave(*g));
@@ -125,7 +153,10 @@ class vfio_machine {
     }
     static_cast<void>(native_.leave(software_));
     static_cast<void>(punching_.leave(software_));
-    static_cast<void>(compat_.unmap_dma(vfio::abi::unmap_all_flag, {0}, 0));
+    for (iommufd::object_id id = 1; compat_.context().size() != 0; ++id) {
+      demand(id < 5000, "an object stays");
+      static_cast<void>(compat_.context().destroy(id % 64));
+    }
     demand(pinner_.is_idle(), "something stays pinned or charged");
   }
 
@@ -152,6 +183,7 @@ class vfio_machine {
       case 4: return pin(native_);
       case 5: return pin(punching_);
       case 6: return peers();
+      case 7: return iommufd();
       default: break;
     }
     const std::uint64_t argument = write_argument();
@@ -261,13 +293,90 @@ class vfio_machine {
         static_cast<void>(c.pin_pages(groups_[input_.below(4)].get(), at, count % 8, want, frames));
     }
   }
+  static result<mock::domain_options> described(mock::domain_options o,
+                                                std::span<const std::byte> said) {
+    if (said.empty() || said[0] != std::byte{0}) return fail(errc::invalid_argument);
+    o.page_sizes = {4096};
+    return o;
+  }
+  /// A driver's part of an iommufd, and its ioctls.
+  void iommufd() {
+    auto& c = compat_.context();
+    const auto id = [&] { return static_cast<iommufd::object_id>(input_.below(12)); };
+    const std::uint64_t which = input_.below(4);
+    switch (input_.below(16)) {
+      case 0:
+        if (devices_[which] != 0 || joined_[which]) break;
+        if (const auto made = c.bind(*groups_[which])) {
+          devices_[which] = *made;
+          joined_[which] = true;
+        }
+        break;
+      case 1: static_cast<void>(c.attach(devices_[which], id())); break;
+      case 2: static_cast<void>(c.replace(devices_[which], id())); break;
+      case 3: static_cast<void>(c.detach(devices_[which])); break;
+      case 4: unbind(which); break;
+      case 5: static_cast<void>(c.create_space()); break;
+      case 6:
+        static_cast<void>(c.create_hw_pagetable(devices_[which], id(), which % 2 == 0));
+        break;
+      case 7:
+        if (access_ == 0)
+          access_ = c.create_access([](void*, iova_range) {}, this, true).value_or(0);
+        static_cast<void>(c.attach_access(access_, id()));
+        break;
+      case 8: static_cast<void>(c.replace_access(access_, id())); break;
+      case 9:
+        static_cast<void>(c.destroy_access(access_));
+        access_ = 0;
+        break;
+      default: {
+        const std::uint64_t argument = write_iommufd_argument();
+        static_cast<void>(
+            c.ioctl(iommufd::abi::request_of(0x80 + static_cast<std::uint32_t>(input_.below(0x16))),
+                    argument));
+      }
+    }
+  }
+  void unbind(std::uint64_t which) {
+    auto& c = compat_.context();
+    if (devices_[which] == 0) return;
+    static_cast<void>(c.detach(devices_[which]));
+    static_cast<void>(c.unbind(devices_[which]));
+    devices_[which] = 0;
+    joined_[which] = false;
+  }
+  /// A size that some struct has, then numbers of objects, flags, and numbers as ioctls get them.
+  std::uint64_t write_iommufd_argument() {
+    constexpr std::uint32_t sizes[] = {8, 12, 16, 24, 32, 40, 48, 56};
+    const std::uint64_t at = input_.below(20) == 0 ? input_.below(16500) : 0;
+    std::array<std::uint32_t, 16> words{};
+    for (std::size_t n = 1; n != words.size(); ++n) {
+      switch (input_.below(4)) {
+        case 0: words[n] = static_cast<std::uint32_t>(input_.below(12)); break;
+        case 1: words[n] = static_cast<std::uint32_t>(input_.number()); break;
+        case 2:
+          words[n] = fuzz_copy::base + 8192 + static_cast<std::uint32_t>(input_.below(64));
+          break;
+        default: break;
+      }
+    }
+    words[0] = sizes[input_.below(8)];
+    if (at < bytes_.size())
+      std::memcpy(bytes_.data() + at, words.data(),
+                  std::min<std::size_t>(bytes_.size() - at, sizeof words));
+    return fuzz_copy::base + at;
+  }
+
   void peers() {
     if (!revoked_) {
+      compat_.context().revoke(bar_);
       native_.revoke(bar_);
       punching_.revoke(bar_);
       pinner_.set_revoked(bar_, revoked_ = true);
     } else {
       pinner_.set_revoked(bar_, revoked_ = false);
+      static_cast<void>(compat_.context().restore(bar_));
       static_cast<void>(native_.restore(bar_));
       static_cast<void>(punching_.restore(bar_));
     }
@@ -282,11 +391,13 @@ class vfio_machine {
   bool revoked_ = false;
   std::vector<std::unique_ptr<mock::group>> groups_;
   std::array<bool, 4> joined_{};
+  std::array<iommufd::object_id, 4> devices_{};
+  iommufd::object_id access_ = 0;
   emulated_group<mock::domain> software_;
   std::array<user, 2> users_;
   container<vfio::type1_profile> native_;
   container<fuzz_punching> punching_;
-  container<vfio::iommufd_profile> compat_;
+  container<fuzz_compat> compat_;
 };
 
 }  // namespace iopt::test
