@@ -17,6 +17,7 @@
 #include "descriptors.hpp"
 #include "devices.hpp"
 #include "exported.hpp"
+#include "family.hpp"
 #include "fork_gate.hpp"
 #include "libc.hpp"
 
@@ -263,13 +264,13 @@ IOPT_EXPORTED long iopt_vm_lck_kb() {
   const errno_keeper errno_stays;
   const fork_gate::entry inside;
   descriptors::of_process().sweep();
-  return static_cast<long>(pinner().locked_vm(pinner().current()) * 4);
+  return static_cast<long>(family::counted(::getpid()).locked * 4);
 }
 IOPT_EXPORTED long iopt_vm_pin_kb() {
   const errno_keeper errno_stays;
   const fork_gate::entry inside;
   descriptors::of_process().sweep();
-  return static_cast<long>(pinner().pinned_vm(pinner().current()) * 4);
+  return static_cast<long>(family::counted(::getpid()).pinned * 4);
 }
 
 }  // extern "C"

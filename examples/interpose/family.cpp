@@ -14,7 +14,8 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "descriptors.hpp"
 #include "devices.hpp"
@@ -29,11 +30,16 @@ using namespace iopt;
 
 [[gnu::tls_model("initial-exec")]] thread_local pid_t child_served = 0;
 
-/// A call, as it goes through the socket; what comes back is the answer. Both are one packet.
+/// A call, as it goes through the socket: an ioctl, or without an inode a question for counts. What comes
+/// back is a reply. Both are one packet.
 struct call {
   std::uint64_t device, inode;  // of the descriptor
-  std::uint64_t argument;
+  std::uint64_t argument;       // or the process that the counts are of
   std::uint32_t request;
+};
+struct reply {
+  uapi::answer answer;
+  counts counted;
 };
 
 /// Where this process listens for its children, once it has forked with something to share.
@@ -44,6 +50,14 @@ struct server {
   socklen_t at_bytes = 0;
 };
 constinit server own{};
+std::vector<server>& parents() {
+  static auto* const made = new std::vector<server>;
+  return *made;
+}
+
+counts counted_here(pid_t process) noexcept {
+  return {pinner().locked_vm({process}), pinner().pinned_vm({process})};
+}
 
 /// The name is the kernel's choice, and seen by this machine's programs alone.
 bool listen() noexcept {
@@ -89,47 +103,52 @@ void* serve(void*) noexcept {
     call c{};
     if (::getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 && who.uid == ::geteuid() &&
         ::recv(peer, &c, sizeof c, 0) == sizeof c) {
-      const uapi::answer said = answer_call(c, who.pid);
+      reply said{};
+      if (c.inode == 0) {
+        said.counted = counted_here(static_cast<pid_t>(c.argument));
+      } else {
+        said.answer = answer_call(c, who.pid);
+      }
       ::send(peer, &said, sizeof said, MSG_NOSIGNAL);
     }
     libc::close(peer);
   }
 }
 
+bool receive(int socket, reply& said) noexcept {
+  ssize_t got;
+  do {
+    got = ::recv(socket, &said, sizeof said, 0);
+  } while (got < 0 && errno == EINTR);
+  return got == sizeof said;
+}
+/// EIO where the parent is gone.
+reply ask(const server& whom, const call& c) noexcept {
+  reply said{};
+  const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (socket < 0) return {-errno, {}};
+  if (::connect(socket, reinterpret_cast<const sockaddr*>(&whom.at), whom.at_bytes) != 0 ||
+      ::send(socket, &c, sizeof c, MSG_NOSIGNAL) != sizeof c || !receive(socket, said))
+    said = {-EIO, {}};
+  libc::close(socket);
+  return said;
+}
+
 /// inherited_file: in a child, a file of its parent's.
 class inherited_file final : public interposed_file {
  public:
-  inherited_file(file_kind kind, std::uint64_t device, std::uint64_t inode, const server& at)
-      : kind_(kind), device_(device), inode_(inode), at_(at.at), at_bytes_(at.at_bytes) {}
+  inherited_file(file_kind kind, std::uint64_t device, std::uint64_t inode, const server& whose)
+      : kind_(kind), device_(device), inode_(inode), whose_(whose) {}
   file_kind kind() const noexcept override { return kind_; }
   bool is_shared() const noexcept override { return false; }  // the parent's parent is asked itself
-
-  /// EIO where the parent is gone.
   uapi::answer ioctl(std::uint32_t request, std::uint64_t argument) override {
-    const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (socket < 0) return -errno;
-    const call c{device_, inode_, argument, request};
-    uapi::answer said = -EIO;
-    if (::connect(socket, reinterpret_cast<const sockaddr*>(&at_), at_bytes_) != 0 ||
-        ::send(socket, &c, sizeof c, MSG_NOSIGNAL) != sizeof c || !receive(socket, said))
-      said = -EIO;
-    libc::close(socket);
-    return said;
+    return ask(whose_, {device_, inode_, argument, request}).answer;
   }
 
  private:
-  static bool receive(int socket, uapi::answer& said) noexcept {
-    ssize_t got;
-    do {
-      got = ::recv(socket, &said, sizeof said, 0);
-    } while (got < 0 && errno == EINTR);
-    return got == sizeof said;
-  }
-
   file_kind kind_;
   std::uint64_t device_, inode_;
-  sockaddr_un at_;
-  socklen_t at_bytes_;
+  server whose_;
 };
 
 }  // namespace
@@ -159,6 +178,18 @@ bool child_may(capability what) noexcept {
          (data[number / 32].effective >> (number % 32) & 1) != 0;
 }
 
+counts counted(pid_t process) {
+  counts sum{};
+  // What a copy of a parent's says of the parent, the parent knows better.
+  if (process == ::getpid() || parents().empty()) sum = counted_here(process);
+  for (const server& p : parents()) {
+    const counts more = ask(p, {0, 0, static_cast<std::uint64_t>(process), 0}).counted;
+    sum.locked += more.locked;
+    sum.pinned += more.pinned;
+  }
+  return sum;
+}
+
 void before_fork() noexcept {
   if (own.socket < 0 && descriptors::of_process().any_shared()) static_cast<void>(listen());
 }
@@ -175,12 +206,12 @@ void after_fork_in_parent() noexcept {
 void after_fork_in_child() noexcept {
   child_served = 0;
   if (own.socket < 0) return;
-  const server parents = own;
-  own = {};
-  libc::close(parents.socket);
+  const server parent = std::exchange(own, {});
+  libc::close(parent.socket);
+  parents().push_back(parent);
   descriptors::of_process().put_away(
       [&](file_kind kind, std::uint64_t device, std::uint64_t inode) -> file_pointer {
-        return std::make_shared<inherited_file>(kind, device, inode, parents);
+        return std::make_shared<inherited_file>(kind, device, inode, parent);
       });
 }
 

@@ -31,6 +31,13 @@ struct caller_memory {
 /// Whether the child that a call is made for may do so. Requires: there is one.
 bool child_may(iopt::capability what) noexcept;
 
+/// Pages that a process would have locked and pinned, by this one's devices and those of its parents.
+struct counts {
+  std::uint64_t locked = 0;
+  std::uint64_t pinned = 0;
+};
+counts counted(pid_t process);
+
 /// Around a fork, while no call is under way: before it; in the parent; in the child.
 void before_fork() noexcept;
 void after_fork_in_parent() noexcept;

@@ -42,7 +42,7 @@ if(IOPT_BUILD_TESTS)
   foreach(case flow refusals order-of-closing descriptors forks threads all-else environment faults)
     interpose_test(${case} client ${case})
   endforeach()
-  foreach(case pins copies files device-memory families groups threads)
+  foreach(case pins copies files device-memory families groups status threads)
     interpose_test(accesses.${case} accesses ${case})
   endforeach()
   # The arena lies where ThreadSanitizer allows no memory.

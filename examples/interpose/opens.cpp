@@ -12,6 +12,7 @@
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <new>
 #include <optional>
 #include <span>
@@ -25,6 +26,7 @@
 #include "fork_gate.hpp"
 #include "iopt/backends/host/probe.hpp"
 #include "libc.hpp"
+#include "status.hpp"
 
 namespace interpose {
 namespace {
@@ -75,10 +77,12 @@ std::optional<int> open_ours(int folder, const char* path, int flags) {
     std::string full;
     if (folder >= 0 && name->starts_with(below_folder)) name = full = path_below(folder, *name);
     if (name->starts_with("/sys/")) return open_knob(*name, flags);
-    if (!name->starts_with("/dev/") &&
-        !(name->starts_with("/proc/") && name->ends_with("/fail-nth")))
+    const bool in_proc = name->starts_with("/proc/");
+    const bool is_status = in_proc && descriptors::any() && name->ends_with("/status");
+    if (!name->starts_with("/dev/") && !is_status && !(in_proc && name->ends_with("/fail-nth")))
       return std::nullopt;
     const fork_gate::entry inside;
+    if (is_status) return open_status(*name, flags);
     const opened file = open_device(*name, flags);
     if (!file) return std::nullopt;
     int fd = -ENOTDIR;
@@ -102,6 +106,17 @@ int open_or(int folder, const char* path, int flags, Otherwise otherwise) {
     const errno_keeper errno_stays;
     if (const std::optional<int> fd = open_ours(folder, path, flags))
       return errno_stays.answer(*fd);
+  }
+  return otherwise();
+}
+
+/// Only what is read from: nothing that is written through a FILE is ours.
+template <class Otherwise>
+FILE* fopen_or(const char* path, const char* mode, Otherwise otherwise) {
+  if (descriptors::any() && std::string_view(mode) == "r") {
+    const errno_keeper errno_stays;
+    const std::optional<int> fd = open_ours(no_folder, path, O_RDONLY);
+    if (fd && *fd >= 0) return ::fdopen(*fd, mode);
   }
   return otherwise();
 }
@@ -181,6 +196,17 @@ IOPT_EXPORTED int __openat_2(int folder, const char* path, int flags) {
 IOPT_EXPORTED int __openat64_2(int folder, const char* path, int flags) {
   return open_or(folder, path, flags, [&] {
     return libc::next<int(int, const char*, int), "__openat64_2">()(folder, path, flags);
+  });
+}
+
+IOPT_EXPORTED FILE* fopen(const char* path, const char* mode) {
+  return fopen_or(path, mode, [&] {
+    return libc::next<FILE*(const char*, const char*), "fopen">()(path, mode);
+  });
+}
+IOPT_EXPORTED FILE* fopen64(const char* path, const char* mode) {
+  return fopen_or(path, mode, [&] {
+    return libc::next<FILE*(const char*, const char*), "fopen64">()(path, mode);
   });
 }
 

@@ -404,6 +404,51 @@ void families() {
   ::munmap(shared, 4 * page);
 }
 
+/// What /proc says of a process, in kB, or -1.
+long status_kb(pid_t process, const char* key, const char* mode = "r") {
+  const std::string path = "/proc/" + std::to_string(process) + "/status";
+  std::FILE* const file = std::fopen(path.c_str(), mode);
+  if (file == nullptr) return -1;
+  std::array<char, 200> line{};
+  long kb = -1;
+  while (std::fgets(line.data(), line.size(), file) != nullptr)
+    if (std::strncmp(line.data(), key, std::strlen(key)) == 0)
+      kb = std::atol(line.data() + std::strlen(key));
+  std::fclose(file);
+  return kb;
+}
+
+// What is pinned shows where programs look for it, and goes over to who takes the files.
+void status() {
+  machine m(true);
+  const pid_t parent = ::getpid();
+  CHECK(status_kb(parent, "VmPin:") == 0);
+  const int file = ::memfd_create("test", MFD_CLOEXEC);
+  CHECK(::ftruncate(file, 4 * page) == 0);
+  CHECK(map_file(m, file, 0, 4 * page, base) == 0);
+  CHECK(status_kb(parent, "VmPin:") == 16);
+  CHECK(status_kb(parent, "VmLck:") == 0);
+  CHECK(status_kb(parent, "VmPin:", "re") == 0);  // which is not looked at
+  const int text = ::open("/proc/self/status", O_RDONLY);
+  std::array<char, 8192> all{};
+  CHECK(::read(text, all.data(), all.size() - 1) > 0);
+  CHECK(std::strstr(all.data(), "VmPin:\t      16 kB\n") != nullptr);
+  CHECK(::close(text) == 0);
+  CHECK(in_child([&] {
+          CHECK(status_kb(parent, "VmPin:") == 16);
+          CHECK(status_kb(::getpid(), "VmPin:") == 0);
+          CHECK(pinned_kb() == 0);
+          iommu::ioas_change_process change{sizeof change, 0};
+          CHECK(::ioctl(m.fd, iommu::request_of(0x92), &change) == 0);
+          CHECK(status_kb(parent, "VmPin:") == 0);
+          CHECK(status_kb(::getpid(), "VmPin:") == 16);
+          CHECK(pinned_kb() == 16);
+        }) == 0);
+  CHECK(status_kb(parent, "VmPin:") == 0);
+  CHECK(m.unmap(base, 4 * page) == 0);
+  ::close(file);
+}
+
 // A group joins an iommufd as it joins a container, and VFIO's ioctls mean the compatible space then.
 void groups() {
   const pages memory(4);
@@ -475,6 +520,8 @@ int main(int count, char** arguments) {
     families();
   } else if (name == "groups") {
     groups();
+  } else if (name == "status") {
+    status();
   } else if (name == "threads") {
     threads();
   } else {
