@@ -181,6 +181,7 @@ inline std::string difference(const snapshot& before, const snapshot& after) {
     if (a.domains != b.domains) out << "domains of table " << t << '\n';
   }
   for (std::size_t d = 0; d < before.domains.size() && d < after.domains.size(); ++d) {
+    if (before.tracking[d] != after.tracking[d]) out << "tracking of domain " << d << '\n';
     if (before.domains[d] == after.domains[d]) continue;
     for (const auto* side : {&before, &after}) {
       out << "domain " << d << (side == &before ? " before:\n" : " after:\n");
@@ -196,7 +197,6 @@ inline std::string difference(const snapshot& before, const snapshot& after) {
       out << "pins of page " << n << ": " << before.pins[n] << " became " << after.pins[n] << '\n';
   }
   if (before.charges != after.charges) out << "charges\n";
-  if (before.tracking != after.tracking) out << "dirty tracking\n";
   if (out.str().empty() && !(before == after)) out << "something\n";
   return out.str();
 }
