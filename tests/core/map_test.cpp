@@ -223,6 +223,14 @@ TEST_CASE("memory less aligned than the table is refused where an IOVA is chosen
   CHECK(text(w.table().map(w.at(0) + 8, page, rw)) == "EINVAL");
 }
 
+TEST_CASE("an IOVA is chosen from where the whole space has the memory's offset", "[map]") {
+  usual w;
+  auto& t = w.table();
+  must(t.map(w.at(0), 0x234, rw, w.io(1)));
+  CHECK(text(t.map({0x401}, 0x100, rw)) == "0x1401");  // and not 0x1234 | 0x401
+  CHECK(text(t.map({0x2002}, 3, rw)) == "0x1236");     // nor 0x1002, which is taken
+}
+
 TEST_CASE("half the space or more is too much to choose an IOVA for", "[map]") {
   usual w;
   CHECK(text(w.table().map(w.at(0), top / 2, rw)) == "EOVERFLOW");

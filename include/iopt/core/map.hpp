@@ -103,8 +103,11 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::choose(user_address from,
     if (start >= hole.last.value || hole.last.value - start < length_bytes - 1) return std::nullopt;
     return iova{start};
   };
-  const auto search = [&](iova_range window) -> std::optional<iova> {
-    for (auto spans = reserved_.spans(window); spans.valid(); spans.next()) {
+  // The whole must have room from its own start, moved likewise, which then bounds the search.
+  const auto search = [&](iova_range whole) -> std::optional<iova> {
+    const std::optional<iova> start = fits(whole);
+    if (!start) return std::nullopt;
+    for (auto spans = reserved_.spans({*start, whole.last}); spans.valid(); spans.next()) {
       if (spans.used()) continue;
       if (const auto found = areas_.lowest_hole(spans.range(), length_bytes, fits)) return found;
     }
@@ -118,9 +121,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::choose(user_address from,
   }
   for (auto spans = allowed_.spans(everywhere); spans.valid(); spans.next()) {
     if (!spans.used()) continue;
-    const std::optional<iova> start = fits(spans.range());
-    if (!start) continue;
-    if (const auto found = search({*start, spans.range().last})) return *found;
+    if (const auto found = search(spans.range())) return *found;
   }
   return fail(errc::no_space_on_device);
 }
