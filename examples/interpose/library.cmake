@@ -47,6 +47,7 @@ if(IOPT_BUILD_TESTS)
   endforeach()
   # The arena lies where ThreadSanitizer allows no memory.
   if(NOT IOPT_SANITIZE MATCHES "thread")
-    interpose_test(vectors vectors ${PROJECT_SOURCE_DIR}/tests/vectors/native)
+    interpose_test(vectors.vfio vectors ${PROJECT_SOURCE_DIR}/tests/vectors/native)
+    interpose_test(vectors.iommufd vectors ${PROJECT_SOURCE_DIR}/tests/vectors)
   endif()
 endif()

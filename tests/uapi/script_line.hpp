@@ -59,6 +59,21 @@ inline std::string status(std::int64_t answer) {
   return code == errc::resource_deadlock_would_occur ? "EDEADLOCK" : std::string(name(code));
 }
 
+/// `raw REQUEST WORD...`: an ioctl whose argument is words of 32 bits, zeroes behind them; those at
+/// its beginning that the ioctl changed are told.
+template <class Ioctl>
+std::string raw_text(const script_line& line, Ioctl ioctl) {
+  std::vector<std::uint32_t> words(2048);
+  for (std::size_t n = 2; n < line.size(); ++n) words[n - 2] = line.number32(n);
+  const std::vector<std::uint32_t> before = words;
+  const std::int64_t answer =
+      ioctl(line.number32(1), std::uint64_t{reinterpret_cast<std::uintptr_t>(words.data())});
+  std::string text = status(answer);
+  for (std::size_t n = 0; n < 32; ++n)
+    if (words[n] != before[n]) text += " " + std::to_string(n) + ":" + hex(words[n]);
+  return text;
+}
+
 /// The bits of a bitmap as replay tells them: how many, and a hash.
 inline std::string bits_text(const std::uint64_t* words, std::uint64_t bytes) {
   std::uint64_t count = 0;

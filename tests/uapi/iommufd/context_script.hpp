@@ -97,10 +97,13 @@ class context_script {
     if (op == "iommufd") return "0";
     if (op == "rlimit_memlock") {
       privileged_ = false;
-      pinner_.set_limit(pinner_.current(), account_mode::user,
-                        line.number(1) / table_type::page_bytes);
+      for (const account_mode mode : {account_mode::user, account_mode::mm})
+        pinner_.set_limit(pinner_.current(), mode, line.number(1) / table_type::page_bytes);
       return "0";
     }
+    if (op == "protect") return protect(line);
+    if (op == "raw")
+      return raw_text(line, [this](auto number, auto at) { return vfio_ioctl(number, at); });
     if (op == "api_version") return told(vfio_ioctl(abi::get_api_version, 0));
     if (op == "check_ext") return told(vfio_ioctl(abi::check_extension, line.number(1)));
     if (op == "set_iommu") return status(vfio_ioctl(abi::set_iommu, line.number(1)));
@@ -185,6 +188,16 @@ class context_script {
     std::memcpy(buffer.data(), &given, sizeof given);
     const std::int64_t answer = vfio_ioctl(vfio::abi::iommu_get_info, address(buffer.data()));
     return answer == 0 ? "0" + info_text(buffer, given) : status(answer);
+  }
+
+  /// mprotect() of the arena, whose pages stay where they are.
+  std::string protect(const script_line& line) {
+    const user_range part = user_range::sized({arena + line.number(1)}, line.number(2));
+    const std::uint64_t how = line.number(3);
+    const mock::process me = pinner_.current();
+    pinner_.set_hole(me, part, (how & 1) == 0);
+    pinner_.set_read_only(me, part, (how & 2) == 0);
+    return "0";
   }
 
   std::string unmap(const script_line& line) {

@@ -121,6 +121,8 @@ class native_script {
     if (op == "unmap") return unmap(line);
     if (op == "dirty") return dirty(line);
     if (op == "protect") return protect(line);
+    if (op == "raw")
+      return raw_text(line, [this](auto number, auto at) { return container_ioctl(number, at); });
     return "UNKNOWN " + std::string(op);
   }
 
