@@ -3,7 +3,8 @@
 // Declared here, because a program that answers ioctls need not have the headers of the kernel that
 // it stands for. Where <linux/iommufd.h> is there, every number, size and place is compared with it.
 //
-// Layer: uapi. Includes: the standard library; <linux/iommufd.h> if present.
+// Layer: abi, which real backends include too. Includes: the standard library; <linux/iommufd.h> if
+// present.
 #pragma once
 
 #include <cstddef>

@@ -3,7 +3,8 @@
 // Declared here, because a program that answers ioctls need not have the headers of the kernel that
 // it stands for. Where <linux/vfio.h> is there, every number and size is compared with it.
 //
-// Layer: uapi. Includes: base/access.hpp, the standard library; <linux/vfio.h> if present.
+// Layer: abi, which real backends include too. Includes: base/access.hpp, the standard library;
+// <linux/vfio.h> if present.
 #pragma once
 
 #include <cstddef>
