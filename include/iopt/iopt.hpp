@@ -15,5 +15,6 @@
 #include "iopt/containers/sparse_frames.hpp"   // IWYU pragma: export
 #include "iopt/core/access_object.hpp"         // IWYU pragma: export
 #include "iopt/core/io_pagetable.hpp"          // IWYU pragma: export
+#include "iopt/core/mapping_budget.hpp"        // IWYU pragma: export
 #include "iopt/core/snapshot.hpp"              // IWYU pragma: export
 #include "iopt/policy/archetypes.hpp"          // IWYU pragma: export

@@ -10,6 +10,7 @@
 #include "iopt/backends/host/address_pinner.hpp"
 #include "iopt/backends/vfio_type1/container.hpp"
 #include "iopt/core/io_pagetable.hpp"
+#include "iopt/core/mapping_budget.hpp"
 #include "tests/backends/real_memory.hpp"
 #include "tests/catch.hpp"
 #include "tests/policy/iommu_domain_conformance.hpp"
@@ -94,6 +95,39 @@ TEST_CASE("a container's entries are counted, and what does not fit is told befo
   CHECK(d.last_refusal().entries == 101);
   CHECK(d.map(pages(0, 100), p, usual).has_value());
   CHECK(std::string(d.verify()) == "");
+}
+
+TEST_CASE("256 GiB in pages are refused with no entry made, and mapped in coarser pieces") {
+  const auto container = test::open_container();
+  if (!container) return;
+  const test::real_memory memory(mebibyte);
+  host::address_pinner pinner;
+  domain d(table_of(*container), {granules::fixed(page)});
+  const auto limit = d.entries_left();
+  if (!limit) return test::skipped("this kernel does not tell dma_avail");
+  io_pagetable<host::address_pinner, domain> table(pinner);
+  REQUIRE(table.attach(d).has_value());
+  const iova above{4 * gibibyte};
+  if (!d.aperture().contains(iova_range::sized(above, 256 * gibibyte)))
+    return test::skipped("the IOMMU translates less than 260 GiB");
+  const planned_mapping guest{iova_range::sized(above, 256 * gibibyte), memory.at(0),
+                              access_rights::read_write};
+  const mapping_plan plan = plan_mappings({&guest, 1}, d.how().pieces, limit);
+  CHECK(plan.entries == 67108864);
+  CHECK(plan.remedy == mapping_remedy::coarsen);
+  CHECK(plan.entries_then <= *limit);
+  const auto mapped = table.map(memory.at(0), 256 * gibibyte, access_rights::read_write, above);
+  REQUIRE_FALSE(mapped.has_value());
+  CHECK(mapped.error() == errc::no_space_on_device);
+  CHECK(d.last_refusal().predicted);
+  CHECK(d.last_refusal().entries == 67108864);
+  CHECK(d.entries_left() == limit);
+  // With the plan's granules it is asked for, and fails for what it is: there is no such memory.
+  d.set_pieces(plan.pieces);
+  const auto asked = table.map(memory.at(0), 256 * gibibyte, access_rights::read_write, above);
+  REQUIRE_FALSE(asked.has_value());
+  CHECK((asked.error() == errc::bad_address || asked.error() == errc::not_enough_memory));
+  CHECK(d.entries_left() == limit);
 }
 
 TEST_CASE("a container's errors leave no entry, and say what helps") {
