@@ -20,7 +20,7 @@ set(may_uapi base containers policy core uapi abi)
 # A backend may stand on others.
 set(may_backends/vfio_type1 backends/granular backends/host)
 set(may_backends/iommufd backends/granular backends/host)
-set(may_backends/system backends/granular backends/host backends/vfio_type1 backends/iommufd)
+set(may_backends/real backends/granular backends/host backends/vfio_type1 backends/iommufd)
 set(layers base containers policy core backends uapi)
 # iopt.hpp is the whole without front ends and real backends.
 set(may_whole base containers policy core backends/mock)

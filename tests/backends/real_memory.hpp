@@ -1,7 +1,8 @@
 // tests/backends/real_memory.hpp - what tests of real back ends share: memory, and a group to use.
 //
 // They run on a kernel that has VFIO, and on examples/interpose. Where there is neither they say so in a
-// line and check nothing. IOPT_GROUP_PATH names the group; else it is the first of /dev/vfio/0, 1, ...
+// line and check nothing. IOPT_GROUP_PATH names the group, IOPT_GROUP_PATH_2 another where a test takes
+// two; else they are the first of /dev/vfio/0, 1, ...
 #pragma once
 
 #include <sys/mman.h>
@@ -12,8 +13,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
+#include "iopt/backends/host/device_file.hpp"
 #include "iopt/backends/vfio_type1/container.hpp"
 #include "iopt/base/address.hpp"
 #include "iopt/base/page_sizes.hpp"
@@ -47,20 +51,23 @@ class real_memory {
   void* start_;
 };
 
-/// Says once that nothing can be checked here.
-inline void skipped(const char* why) {
-  static bool said = false;
-  if (!std::exchange(said, true)) std::printf("skipped: %s\n", why);
+/// Says that nothing can be checked here, each reason once.
+inline void skipped(const std::string& why) {
+  static std::set<std::string> said;
+  if (said.insert(why).second) std::printf("skipped: %s\n", why.c_str());
   SUCCEED();
 }
 
-/// The group to use, or nothing.
-inline std::optional<std::string> group_path(unsigned from = 0) {
-  if (const char* named = std::getenv("IOPT_GROUP_PATH")) return named;
-  for (unsigned n = from; n < 256; ++n) {
+/// The group to use, or another; or nothing.
+inline std::optional<std::string> group_path(bool another = false) {
+  if (const char* named = std::getenv(another ? "IOPT_GROUP_PATH_2" : "IOPT_GROUP_PATH"))
+    return named;
+  if (another && std::getenv("IOPT_GROUP_PATH") != nullptr) return std::nullopt;
+  for (unsigned n = 0; n < 256; ++n) {
     const std::string path = "/dev/vfio/" + std::to_string(n);
     const auto file = host::device_file::open(path.c_str());
-    if (file || file.error() == errc::device_or_resource_busy) return path;
+    if (!file && file.error() != errc::device_or_resource_busy) continue;
+    if (!std::exchange(another, false)) return path;
   }
   return std::nullopt;
 }
