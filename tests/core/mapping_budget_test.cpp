@@ -32,6 +32,7 @@ TEST_CASE("budget: 256 GiB in calls of 4 KiB under 65535 is told to be one call"
   const planned_mapping guest = ram(256 * gibibyte, page);
   mapping_plan plan = plan_mappings({&guest, 1}, granules::whole(), dma_entry_limit);
   CHECK(plan.entries == 67108864);
+  CHECK(plan.bytes == 256 * gibibyte);
   CHECK_FALSE(plan.fits());
   CHECK(plan.remedy == mapping_remedy::coalesce);
   CHECK(plan.entries_then == 1);
@@ -176,6 +177,7 @@ TEST_CASE("budget: calls of blocks, against every call", "[model]") {
   }
   const planned_mapping space{iova_range::whole(), {}, access_rights::read, 1};
   CHECK(count_entries({&space, 1}, granules::whole()) == top);
+  CHECK(plan_mappings({&space, 1}, granules::whole(), std::nullopt).bytes == top);
 }
 
 }  // namespace

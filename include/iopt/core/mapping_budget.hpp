@@ -65,6 +65,7 @@ constexpr std::string_view name(mapping_remedy r) noexcept {
 /// mapping_plan: what mappings cost, and what to do where that is too much.
 struct mapping_plan {
   std::uint64_t entries = 0;  // as they are planned; saturates
+  std::uint64_t bytes = 0;    // mapped, and so locked by a container; saturates
   mapping_remedy remedy{};
   granules pieces{};               // with the remedy
   std::uint64_t entries_then = 0;  // likewise; where it is impossible, the fewest there can be
@@ -138,7 +139,10 @@ constexpr std::uint64_t count_entries_coalesced(std::span<const planned_mapping>
 constexpr mapping_plan plan_mappings(std::span<const planned_mapping> mappings, granules pieces,
                                      std::optional<std::uint64_t> limit) noexcept {
   const std::uint64_t most = limit.value_or(top);
-  mapping_plan plan{count_entries(mappings, pieces), mapping_remedy::none, pieces, 0};
+  mapping_plan plan{count_entries(mappings, pieces), 0, mapping_remedy::none, pieces, 0};
+  for (const planned_mapping& m : mappings)
+    plan.bytes = checked_add(plan.bytes, checked_add(m.where.length_minus_one(), 1).value_or(top))
+                     .value_or(top);
   plan.entries_then = plan.entries;
   if (plan.entries <= most) return plan;
   const auto fits = [&](mapping_remedy remedy, granules with, std::uint64_t entries) {

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "examples/interpose/test_command.hpp"
 #include "iopt/core/io_pagetable.hpp"
 #include "tests/backends/real_memory.hpp"
 #include "tests/catch.hpp"
@@ -51,6 +52,32 @@ TEST_CASE("real: the domain keeps the contract, whichever it is", "[conformance]
   CHECK(space->descriptor() >= 0);
   iopt_conformance::check_domain<real::domain>(
       [&] { return real::domain(*space->table(), {granules::fixed(page)}); }, hooks{memory});
+}
+
+TEST_CASE("real: a container that an iommufd stands for keeps the contract", "[conformance]") {
+  const auto space = dev_iommu::address_space::open();
+  if (!space) return test::skipped("no /dev/iommu, or no right to it");
+  iommufd::abi::vfio_ioas chosen{sizeof chosen, space->ioas(), iommufd::abi::vfio_ioas_set, 0};
+  if (!host::call(space->descriptor(), static_cast<std::uint32_t>(iommufd::abi::request::vfio_ioas),
+                  &chosen))
+    return test::skipped("this iommufd stands for no container");
+  // Its SET_IOMMU wants a device; a mock of the kernel's tests will do.
+  test::test_command c{};
+  c.size = sizeof c;
+  c.op = test::test_operation::mock_domain;
+  c.id = space->ioas();
+  if (!host::call(space->descriptor(), 0x3b00U | test::test_number, &c))
+    return test::skipped("no device to put behind an IOAS");
+  REQUIRE(host::call_with(space->descriptor(), vfio::abi::set_iommu, vfio::abi::type1v2_iommu)
+              .has_value());
+  test::real_memory memory(16 * mebibyte);
+  iopt_conformance::check_domain<vfio_type1::domain>(
+      [&] {
+        return vfio_type1::domain(*vfio_type1::container_table::open(space->descriptor()),
+                                  {granules::fixed(page)});
+      },
+      hooks{memory});
+  CHECK_FALSE(vfio_type1::container_table::open(space->descriptor())->entries_left().has_value());
 }
 
 TEST_CASE("real: one program for both, but for what only one can do") {

@@ -79,6 +79,9 @@ TEST_CASE("container_info: kernels that say less") {
   info = container_info::parse(none.done());
   REQUIRE(info.has_value());
   CHECK(info->page_sizes == page_size_set{4096});
+  answer compatible;
+  compatible.left(~std::uint32_t{0});
+  CHECK_FALSE(container_info::parse(compatible.done())->entries_left.has_value());
   answer all;
   all.ranges({{0, top}});
   CHECK(container_info::parse(all.done())->aperture == iova_range{{0}, {top - 4096}});

@@ -8,10 +8,12 @@
 #include <string>
 
 #include "iopt/backends/host/address_pinner.hpp"
+#include "iopt/backends/host/lockable_memory.hpp"
 #include "iopt/backends/vfio_type1/container.hpp"
 #include "iopt/core/io_pagetable.hpp"
 #include "iopt/core/mapping_budget.hpp"
 #include "tests/backends/real_memory.hpp"
+#include "tests/backends/without_lock_capability.hpp"
 #include "tests/catch.hpp"
 #include "tests/policy/iommu_domain_conformance.hpp"
 
@@ -166,6 +168,29 @@ TEST_CASE("a container's errors leave no entry, and say what helps") {
     CHECK(d.map(iova_range::sized(r.range.first, page), p, usual) ==
           result<void>(fail(errc::invalid_argument)));
   }
+}
+
+TEST_CASE("memory past RLIMIT_MEMLOCK is refused whole, and could be known before") {
+  const auto container = test::open_container();
+  if (!container) return;
+  const test::real_memory memory(mebibyte);
+  const test::without_lock_capability bound(512 * kibibyte);
+  domain d(table_of(*container), {granules::fixed(16 * page)});
+  const physical p{memory.address()};
+  const planned_mapping guest{pages(0, 256), memory.at(0), access_rights::read_write};
+  const auto may = host::lockable_bytes();
+  REQUIRE(may.has_value());
+  CHECK(plan_mappings({&guest, 1}, d.how().pieces, d.entries_left()).bytes > *may);
+  CHECK(d.map(pages(0, 256), p, usual) == result<void>(fail(errc::not_enough_memory)));
+  CHECK(d.last_refusal().advice().find("RLIMIT_MEMLOCK") != std::string::npos);
+  CHECK(d.entries() == 0);
+  const std::uint64_t half = *may / page / 32 * 16;
+  REQUIRE(d.map(pages(0, half), p, usual).has_value());
+  // The same memory again counts again.
+  REQUIRE(d.map(pages(1000, half), p, usual).has_value());
+  CHECK_FALSE(d.map(pages(2000, half), p, usual).has_value());
+  CHECK(d.unmap(pages(1000, half)) == half * page);
+  CHECK(d.map(pages(2000, half), p, usual).has_value());
 }
 
 TEST_CASE("an io_pagetable on a container: holes where the granules allow, and nothing left over") {

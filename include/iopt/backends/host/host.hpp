@@ -10,6 +10,8 @@
 // and, for any memory of this process, and callers that may err:
 //
 //   host::process_pinner        its frames are addresses
+//   host::address_pinner        likewise, and it pins nothing: for domains that are a kernel's
+//   host::lockable_bytes        what a container may still lock
 //   host::checked_caller        a bad pointer is refused
 //   host::process_capabilities  what the process may do
 //
@@ -17,8 +19,11 @@
 #pragma once
 
 #include "iopt/backends/host/address_counter.hpp"
+#include "iopt/backends/host/address_pinner.hpp"
 #include "iopt/backends/host/checked_caller.hpp"
+#include "iopt/backends/host/device_file.hpp"
 #include "iopt/backends/host/frame_counter.hpp"
+#include "iopt/backends/host/lockable_memory.hpp"
 #include "iopt/backends/host/physical_memory.hpp"
 #include "iopt/backends/host/pinner.hpp"
 #include "iopt/backends/host/probe.hpp"

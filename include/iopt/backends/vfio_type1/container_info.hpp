@@ -123,7 +123,9 @@ struct container_info {
     abi::dma_avail_capability said{};
     if (bytes.size() < sizeof said) return;
     std::memcpy(&said, bytes.data(), sizeof said);
-    if (said.header.id == abi::capability_dma_avail) left = said.avail;
+    // An iommufd that answers as a container says the greatest number, always: it has no limit.
+    if (said.header.id == abi::capability_dma_avail && said.avail != ~std::uint32_t{0})
+      left = said.avail;
   }
   /// False: ranges that overlap or are not in order.
   static bool take_ranges(std::span<const std::byte> bytes, std::vector<iova_range>& usable) {
