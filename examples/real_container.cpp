@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <utility>
 
 #include "iopt/backends/real/real.hpp"
 #include "iopt/iopt.hpp"

@@ -212,6 +212,7 @@ TEST_CASE("granular: without memory of the library nothing is asked of the table
     faults.arm(0);
     CHECK(d.map(pages(0, 5), memory, usual) == result<void>(fail(errc::not_enough_memory)));
     CHECK(table->maps == 0);
+    CHECK(d.last_refusal().advice() == "no memory for the library itself");
     faults.disarm();
     CHECK(d.map(pages(0, 5), memory, usual).has_value());
   }

@@ -69,7 +69,7 @@ struct options {
 ///             poisoned() is true from then on.
 /// Cost        n stretches: map() one call of the table a piece, and one to count where what is known to
 ///             be left does not suffice; unmap() one call; O(log n) beside.
-/// Threads     As iommu_domain.
+/// Threads     As iommu_domain; what else there is to know is asked while no call runs.
 /// Tested by   tests/backends/granular/domain_test.cpp, tests/policy/iommu_domain_conformance.hpp
 template <entry_table Table, memory_source Memory = heap_memory>
 class domain {

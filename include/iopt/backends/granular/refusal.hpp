@@ -23,24 +23,21 @@ struct refusal {
 
   /// What a caller, or its operator, can do about it.
   constexpr std::string_view advice() const noexcept {
+    if (predicted && code == errc::not_enough_memory) return "no memory for the library itself";
     switch (code) {
       case errc::no_space_on_device:
-        return "the container's entries are used up: coarser granules, neighbours mapped as one, "
-               "or a "
-               "larger dma_entry_limit of the module vfio_iommu_type1";
+        return "no entries are left: coarser granules, neighbours mapped as one, or a larger "
+               "dma_entry_limit of vfio_iommu_type1";
       case errc::not_enough_memory:
         return "more memory than may be locked: a larger RLIMIT_MEMLOCK, CAP_IPC_LOCK, or less "
-               "mapped "
-               "(the same memory mapped twice in a type1 container counts twice)";
+               "mapped (type1 counts what is mapped twice twice)";
       case errc::bad_address:
-        return "memory that is not there, may not be written, or is a device's that cannot be "
-               "mapped";
-      case errc::file_exists:
-        return "something else maps there: another user of the same descriptor";
+        return "memory that is not there, may not be written, or is a device's and unmappable";
+      case errc::file_exists: return "something else maps there: another user of the descriptor";
       case errc::invalid_argument:
         return "not on a page, outside what the IOMMU translates, or inside an entry that cannot "
-               "be "
-               "cut: finer granules";
+               "be cut: finer granules";
+      case errc::io_error: return "the table did not take out what it was told to";
       case errc::device_or_resource_busy: return "the addresses of the memory are being changed";
       case errc::operation_not_permitted:
       case errc::permission_denied: return "the caller may not do that";
