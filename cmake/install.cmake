@@ -9,7 +9,7 @@ if(NOT IOPT_INSTALL)
 endif()
 
 set(iopt_package_folder share/cmake/iopt)
-install(DIRECTORY include/iopt DESTINATION include FILES_MATCHING PATTERN "*.hpp")
+install(DIRECTORY include/iopt DESTINATION include FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h")
 install(FILES LICENSE DESTINATION share/licenses/iopt)
 install(TARGETS iopt EXPORT iopt)
 install(EXPORT iopt NAMESPACE iopt:: FILE iopt-config.cmake DESTINATION ${iopt_package_folder})
