@@ -13,6 +13,7 @@ extern "C" {
 
 enum {
   MACHINE_PAGES = 256,      // of user memory; every four neighbours are contiguous, no more
+  MACHINE_HOLE = 190,       // the page that is not there
   MACHINE_READ_ONLY = 255,  // the page that cannot be written
   MACHINE_FIRST_PFN = 0x4000,
   MACHINE_MODES = 6,

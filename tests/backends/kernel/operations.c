@@ -104,7 +104,9 @@ static uint64_t frame_of(uint64_t page) {
 
 // The number of the page at an address; MACHINE_PAGES or more: nothing is there.
 static uint64_t page_at(uint64_t address) {
-  return address < MACHINE_MEMORY ? MACHINE_PAGES : (address - MACHINE_MEMORY) / PAGE;
+  const uint64_t page =
+      address < MACHINE_MEMORY ? MACHINE_PAGES : (address - MACHINE_MEMORY) / PAGE;
+  return page == MACHINE_HOLE ? MACHINE_PAGES : page;
 }
 
 static long pin_user_pages_remote(void* context, const struct iopt_kernel_owner* owner,
@@ -122,7 +124,8 @@ static long pin_user_pages_remote(void* context, const struct iopt_kernel_owner*
   } else if (fails(m)) {
     done = -ENOMEM;
   } else if (alive(owner)) {
-    for (uint64_t page = page_at(start); (unsigned long)done < nr_pages; ++page) {
+    while ((unsigned long)done < nr_pages) {
+      const uint64_t page = page_at(start + (uint64_t)done * PAGE);
       if (page >= MACHINE_PAGES || (write && page == MACHINE_READ_ONLY)) break;
       ++m->pins[frame_of(page)];
       pfns[done++] = MACHINE_FIRST_PFN + frame_of(page);
