@@ -360,10 +360,8 @@ class oracle {
       case iommufd_compat_v2: there = errc::no_such_file_or_directory; break;
       case iommufd_compat_v1:
         there = errc::no_such_file_or_directory;
-        if (tables[t].large) break;
-        for (const bool front : {false, true}) {
-          if (front && r.first.value == 0) break;
-          const errc e = cut(t, front ? r.first - 1 : r.last, cut_rule::as_iommufd);
+        if (!tables[t].large) {
+          const errc e = cut_ends(t, r, cut_rule::as_iommufd);
           if (e != no_error) return {0, 0, e};
         }
         break;
@@ -449,12 +447,12 @@ class oracle {
     if (e == no_error) cut_at(t, last, rule);
     return e;
   }
-  errc cut_ends(std::size_t t, iova_range r) {
-    errc e = may_cut(t, r.last, cut_rule::split);
-    if (e == no_error && r.first.value != 0) e = may_cut(t, r.first - 1, cut_rule::split);
+  errc cut_ends(std::size_t t, iova_range r, cut_rule rule = cut_rule::split) {
+    errc e = may_cut(t, r.last, rule);
+    if (e == no_error && r.first.value != 0) e = may_cut(t, r.first - 1, rule);
     if (e != no_error) return e;
-    cut_at(t, r.last, cut_rule::split);
-    if (r.first.value != 0) cut_at(t, r.first - 1, cut_rule::split);
+    cut_at(t, r.last, rule);
+    if (r.first.value != 0) cut_at(t, r.first - 1, rule);
     return no_error;
   }
   bool covered(std::size_t t, iova_range r) const {
