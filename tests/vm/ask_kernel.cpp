@@ -7,6 +7,7 @@
 // a file. Every script has a process of its own; one whose name begins with `limit` may hold 20 mappings.
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -27,13 +28,12 @@ int ask(const std::string& from, const std::string& to) {
   const auto script = std::make_unique<iopt::test::device_script>();
   if (!in || !out || !script->sound())
     return std::fprintf(stderr, "%s: cannot be run\n", from.c_str()), 1;
-  std::string answers;
+  // Line by line, so that one that the kernel does not come back from is the one after the last.
   for (std::string line; std::getline(in, line);) {
     line.resize(std::min(line.find(" => "), line.size()));
-    answers += line + " => " + script->answer(line) + "\n";
+    out << line << " => " << script->answer(line) << std::endl;
   }
-  // At once: the folder is another machine's.
-  return out << answers << std::flush ? 0 : 1;
+  return out ? 0 : 1;
 }
 
 }  // namespace

@@ -81,7 +81,8 @@ class script_drawing {
              : deep_     ? 1
                          : 4),
         domains_(native_ || has("_domain") || has("ioas1") || has("ioas2") || has("ioas_memlock")),
-        crowded_(!native_ && !deep_ && percent(40)) {}
+        whole_pages_(compat_ ? edges_ && has("_v1") : !native_ && percent(30)),
+        crowded_(!native_ && !deep_ && !whole_pages_ && percent(40)) {}
 
   void draw(std::size_t lines) {
     if (native_)
@@ -152,7 +153,9 @@ class script_drawing {
   /// What a crowded script counts in, and where its few pages are.
   std::uint64_t unit() const { return domains_ ? 2048 : 1; }
   std::uint64_t start() const { return domains_ ? 0x1000000 : page; }
-  std::uint64_t least() const { return native_ ? page : compat_ ? page : domains_ ? 2048 : 1; }
+  std::uint64_t least() const {
+    return native_ || whole_pages_ ? page : compat_ ? page : domains_ ? 2048 : 1;
+  }
   std::uint64_t extreme() {
     return one_of({0,
                    1,
@@ -178,7 +181,9 @@ class script_drawing {
   std::uint64_t crooked(std::uint64_t n) {
     return n + one_of({1, 0x10, 0x80, 0x200, 0x800, 0xfff, 0xc01, top, top - 0xf, top - 0x7ff});
   }
-  std::uint64_t iova() {
+  std::uint64_t fit(std::uint64_t n) const { return whole_pages_ ? n / page * page : n; }
+  std::uint64_t iova() { return fit(any_iova()); }
+  std::uint64_t any_iova() {
     if (odd() && percent(30)) return extreme();
     if (crowded_ && percent(80)) return start() + below(8 * page / unit()) * unit();
     if (!known_.empty() && percent(25)) {
@@ -189,7 +194,8 @@ class script_drawing {
     if (least() < page && percent(20)) at += below(page / least()) * least();
     return odd() && percent(40) ? crooked(at) : at;
   }
-  std::uint64_t bytes() {
+  std::uint64_t bytes() { return fit(any_bytes()); }
+  std::uint64_t any_bytes() {
     if (odd() && percent(30)) return extreme();
     if (crowded_ && percent(90))
       return between(1, (percent(90) ? page : 3 * page) / unit()) * unit();
@@ -199,7 +205,8 @@ class script_drawing {
     return odd() && percent(40) ? crooked(n) : n;
   }
   /// An offset in the arena, of which the first 32 MiB serve every purpose.
-  std::uint64_t memory() {
+  std::uint64_t memory() { return fit(any_memory()); }
+  std::uint64_t any_memory() {
     if (crowded_ && percent(90)) return below(16 * page);
     if (edges_ && percent(40)) return between(0x18, 0x30) * page;  // where protections change
     if (odd() && percent(15)) return one_of({top / 2 + 1, top / 2, top - page + 1, 0x4000000});
@@ -289,7 +296,11 @@ class script_drawing {
                     ? one_of({0x1000, 0x18, 0x78, 0x48})
                     : one_of({0, 0xf, 0x10, 0x14, 0x17, 0x40, 0x47, 0x70, 0x77, 0xa8, 0x100}));
   }
-  void draw_set_iommu() { say("set_iommu", one_of({0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 0x2a, top})); }
+  void draw_set_iommu() {
+    const std::uint64_t type = one_of({0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 0x2a, top});
+    // Version 1 has large pages off.
+    say("set_iommu", compat_ && edges_ && !whole_pages_ && type == 1 ? 3 : type);
+  }
   void draw_protection() {
     say("protect", between(0x18, 0x2c) * page, between(1, 4) * page, one_of({0, 1, 3, 3}));
   }
@@ -318,12 +329,13 @@ class script_drawing {
     static constexpr layout vfio[] = {{0x3b70, "s000000000"}, {0x3b71, "sfMVL"}, {0x3b72, "sfVL"},
                                       {0x3b75, "sf"},         {0x3b64, "n"},     {0x3b73, "sf"},
                                       {0x3b74, "sf"},         {0x3b76, "sfVL"},  {0x3b6f, "s"}};
+    // Without what needs nested page tables, which the library leaves out.
     static constexpr layout iommufd[] = {
-        {0x3b80, "so"},      {0x3b81, "sf0"},         {0x3b82, "sonrP"}, {0x3b83, "sfooLVV"},
-        {0x3b84, "sonrP00"}, {0x3b85, "sforMLV"},     {0x3b86, "soVL"},  {0x3b87, "snnoN"},
-        {0x3b88, "son"},     {0x3b89, "sfoo0rrrPrr"}, {0x3b8b, "sfor"},  {0x3b8f, "sforMLV"},
-        {0x3b90, "sfor"},    {0x3b92, "sf"},          {0x3bff, "sf"},    {0x3b7f, "sf"},
-        {0x3c80, "so"},      {0x80003b80, "so"}};
+        {0x3b80, "so"},      {0x3b81, "sf0"},         {0x3b82, "sonrP"},     {0x3b83, "sfooLVV"},
+        {0x3b84, "sonrP00"}, {0x3b85, "sforMLV"},     {0x3b86, "soVL"},      {0x3b87, "snnoN"},
+        {0x3b88, "son"},     {0x3b89, "sfoo0rrrPrr"}, {0x3b8a, "sfonP0r00"}, {0x3b8b, "sfor"},
+        {0x3b8f, "sforMLV"}, {0x3b90, "sfor"},        {0x3b92, "sf"},        {0x3bff, "sf"},
+        {0x3b7f, "sf"},      {0x3c80, "so"},          {0x80003b80, "so"}};
     const std::span<const layout> all =
         native_ || (compat_ && percent(50)) ? std::span<const layout>(vfio) : iommufd;
     const layout& l = all[below(all.size())];
@@ -333,6 +345,7 @@ class script_drawing {
       words.push_back(n & 0xffffffff);
       if (c >= 'A' && c <= 'Z') words.push_back(n >> 32);
     }
+    if (l.number == 0x3b87 && !whole_pages_) words[4] |= 1;
     const std::uint64_t size = words.size() * 4;
     words[0] = percent(70) ? size
                            : one_of({0, 4, 8, size - 8, size - 4, size - 1, size + 1, size + 4,
@@ -564,6 +577,8 @@ class script_drawing {
       from.iova += skip;
       from.bytes -= skip;
     }
+    from.iova = fit(from.iova);
+    from.bytes = fit(from.bytes);
     const std::uint64_t flags = ioas_flags();
     const std::uint64_t to = space();
     const std::string answer = say("ioas_copy", to, from.space, flags,
@@ -593,7 +608,9 @@ class script_drawing {
   }
   void draw_option() {
     const std::uint64_t option = percent(70) ? 1 : one_of({0, 2, 3});
-    say("option", percent(80) ? space() : 0, option, one_of({0, 0, 1, 2}), one_of({0, 1, 0, 1, 2}));
+    const bool any = whole_pages_ || option != 1;
+    say("option", percent(80) ? space() : 0, option, one_of({0, 0, 1, 2}),
+        any ? one_of({0, 1, 0, 1, 2}) : one_of({1, 2}));
   }
   void draw_object() {
     switch (below(8)) {
@@ -614,7 +631,10 @@ class script_drawing {
   bool native_, compat_, deep_, edges_;
   std::uint64_t raw_;  // requests as words, in a hundred
   bool domains_;       // there is an IOMMU, as a rule
-  bool crowded_;       // all in a few pages, to the byte
+  // With large pages off, Linux 6.12 maps an area page by page and does not come back from one that
+  // is no whole number of pages, as a copy makes them: where the one may be, the other is not.
+  bool whole_pages_;
+  bool crowded_;  // all in a few pages, to the byte
   std::vector<place> known_;
   std::size_t drawn_ = 0;
 };
