@@ -666,13 +666,13 @@ class game {
         for (const iova_range w : told)
           if (!r.contains(w) || !o_.covered(t, w)) return "told what is not there";
         if (mode == dirty_read::keep) {
-          for (iova v = r.first;; v += page) {  // up to the first gap
+          for (iova v = r.first;; v += a) {  // up to the first gap
             const oracle_area* area = o_.at(t, v);
             if (area == nullptr || !area->filled) break;
             bool found = false;
             for (const iova_range w : told) found = found || w.contains(v);
             if (mark.contains(v) && !found) return "did not tell " + hex(v.value);
-            if (r.last - v < page) break;
+            if (r.last - v < a) break;
           }
           first_read_ = !told.empty();
         } else if (first_read_ && told.empty()) {
