@@ -11,6 +11,8 @@
 //
 //   host::process_pinner        its frames are addresses
 //   host::address_pinner        likewise, and it pins nothing: for domains that are a kernel's
+//   host::shared_pinner         a page of a shared object or a file has one frame, whoever shows it
+//   host::process_maps          what a process has mapped where
 //   host::lockable_bytes        what a container may still lock
 //   host::checked_caller        a bad pointer is refused
 //   host::process_capabilities  what the process may do
@@ -29,5 +31,7 @@
 #include "iopt/backends/host/probe.hpp"
 #include "iopt/backends/host/process_accounts.hpp"
 #include "iopt/backends/host/process_capabilities.hpp"
+#include "iopt/backends/host/process_maps.hpp"
 #include "iopt/backends/host/process_pinner.hpp"
+#include "iopt/backends/host/shared_pinner.hpp"
 #include "iopt/backends/host/user_memory.hpp"
