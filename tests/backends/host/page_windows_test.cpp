@@ -63,6 +63,7 @@ TEST_CASE("a descriptor is made with the window, and closed with the last pin") 
   CHECK(::fcntl(made, F_GETFD) >= 0);
   w.leave(first, 1);
   CHECK(::fcntl(made, F_GETFD) == -1);
+  CHECK(w.verify() == "");
   {
     page_windows dies;
     REQUIRE(dies.enter(a, 1, open));
