@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -106,30 +107,16 @@ class access_object {
     table_type* const in = usable();
     if (in == nullptr) return fail(errc::no_such_file_or_directory);
     table_type& t = *in;
-    detail::shared_lock guard(t.areas_lock_);
-    iova next = range.first;
-    auto c = t.areas_.find(next);
-    const auto first = c;
-    for (;; c.next()) {
-      result<void> done =
-          fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
-      if (c.valid() && c.range().contains(next) && c.value()->state != area_state::in_flight)
-        done = pin_part(t, *c.value(), {next, std::min(c.range().last, range.last)},
-                        c.range().last >= range.last, want);
-      if (!done) {
-        if (next != range.first) unpin_areas(t, {range.first, next - 1});
-        return done;
+    for (;;) {
+      bool any_compact = false;
+      {
+        detail::shared_lock guard(t.areas_lock_);
+        const result<void> done = pin_full(t, range, want, any_compact);
+        if (done && !any_compact) tell(t, range, frames);
+        if (!any_compact) return done;
       }
-      if (c.range().last >= range.last) break;
-      next = c.range().last + 1;
-    }
-    next = range.first;
-    for (auto told = first;; told.next()) {
-      area_type& a = *told.value();
-      const iova last = std::min(a.where.last, range.last);
-      tell(a, {a.index_of(next), a.index_of(last)}, frames);
-      if (last == range.last) return {};
-      next = last + 1;
+      detail::exclusive_lock guard(t.areas_lock_);
+      if (const result<void> grown = t.expand_in(range); !grown) return grown;
     }
   }
 
@@ -150,7 +137,8 @@ class access_object {
     detail::shared_lock guard(t->areas_lock_);
     iova next = range.first;
     for (auto c = t->areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      const area_type& a = *c.value();
+      if (table_type::is_compact(*c.value())) return false;
+      const area_type& a = table_type::full(*c.value());
       const iova last = std::min(a.where.last, range.last);
       detail::exclusive_lock inner(a.source->mutex);
       if (a.pin_calls == 0 || a.source->pins.find_exact(a.indices_of({next, last})) == nullptr)
@@ -179,6 +167,7 @@ class access_object {
 
  private:
   friend class io_pagetable<Pinner, Domain, Traits>;
+  using any_area = mapped_area<Traits>;
   using area_type = area<Pinner, Domain, Traits>;
   using pages_type = pages<Pinner, Domain, Traits>;
 
@@ -208,28 +197,55 @@ class access_object {
   }
 
   /// What every use of an area asks first.
-  static result<void> may_use(const area_type& a, access_rights want) {
+  static result<void> may_use(const any_area& a, access_rights want) {
     const auto refuse = [&](errc code) {
       return fail({code, error_place::area, a.where.first.value});
     };
     if (a.state == area_state::under_notification) return refuse(errc::invalid_argument);
     if (a.suspended) return refuse(errc::device_or_resource_busy);
     if (!allows(a.rights, want)) return refuse(errc::operation_not_permitted);
-    if (allows(want, access_rights::write) && !a.source->writable)
+    if (allows(want, access_rights::write) && !table_type::is_writable(a))
       return refuse(errc::operation_not_permitted);
-    if (!a.source->is_pinnable()) return refuse(errc::operation_not_supported);
+    if (!table_type::is_compact(a) && !table_type::full(a).source->is_pinnable())
+      return refuse(errc::operation_not_supported);
     return {};
   }
 
-  result<void> pin_part(table_type& t, area_type& a, iova_range part, bool ends_here,
-                        access_rights want) {
-    if (a.state != area_state::under_notification &&
-        (a.byte_of(part.first) % Traits::page_bytes != 0 ||
-         (!ends_here && (a.byte_of(a.where.last) + 1) % Traits::page_bytes != 0)))
-      return fail({errc::invalid_argument, error_place::area, a.where.first.value});
+  /// Pins the pages of full areas; `any_compact` says that one is not, and that nothing is pinned.
+  result<void> pin_full(table_type& t, iova_range range, access_rights want, bool& any_compact) {
+    iova next = range.first;
+    for (auto c = t.areas_.find(next);; c.next()) {
+      result<void> done =
+          fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
+      if (c.valid() && c.range().contains(next) && !c.value()->is_in_flight())
+        done = pin_part(t, *c.value(), {next, std::min(c.range().last, range.last)},
+                        c.range().last >= range.last, want, any_compact);
+      if (!done || any_compact) {
+        if (next != range.first) unpin_areas(t, {range.first, next - 1});
+        return done;
+      }
+      if (c.range().last >= range.last) return done;
+      next = c.range().last + 1;
+    }
+  }
+
+  result<void> pin_part(table_type& t, any_area& any, iova_range part, bool ends_here,
+                        access_rights want, bool& any_compact) {
+    const auto begins_page = [&](std::uint64_t offset) {
+      return (table_type::page_offset(any) + offset) % Traits::page_bytes == 0;
+    };
+    if (any.state != area_state::under_notification &&
+        (!begins_page(part.first - any.where.first) ||
+         (!ends_here && !begins_page(any.where.length_minus_one() + 1))))
+      return fail({errc::invalid_argument, error_place::area, any.where.first.value});
     const access_rights rights =
         allows(want, access_rights::write) ? access_rights::write : access_rights::read;
-    if (const result<void> ok = may_use(a, rights); !ok) return ok;
+    if (const result<void> ok = may_use(any, rights); !ok) return ok;
+    if (table_type::is_compact(any)) {
+      any_compact = true;
+      return {};
+    }
+    area_type& a = table_type::full(any);
     detail::exclusive_lock guard(a.source->mutex);
     const result<void> done = t.pin_pages(*a.source, a.indices_of(part));
     if (done) ++a.pin_calls;
@@ -239,10 +255,11 @@ class access_object {
   void unpin_areas(table_type& t, iova_range range) noexcept {
     iova next = range.first;
     for (auto c = t.areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      area_type& a = *c.value();
+      IOPT_ASSERT(table_type::pin_calls(*c.value()) != 0);
+      if (table_type::is_compact(*c.value())) return;
+      area_type& a = table_type::full(*c.value());
       const iova last = std::min(a.where.last, range.last);
       detail::exclusive_lock guard(a.source->mutex);
-      IOPT_ASSERT(a.pin_calls != 0);
       if (a.pin_calls != 0) {
         --a.pin_calls;
         t.unpin_pages(*a.source, a.indices_of({next, last}));
@@ -252,9 +269,20 @@ class access_object {
     }
   }
 
+  /// Tells the frames of a range that is pinned.
   template <class Frames>
-  static void tell(area_type& a, page_range indices, Frames& frames) {
-    pages_type& p = *a.source;
+  static void tell(table_type& t, iova_range range, Frames& frames) {
+    iova next = range.first;
+    for (auto c = t.areas_.find(next);; c.next()) {
+      area_type& a = table_type::full(*c.value());
+      const iova last = std::min(a.where.last, range.last);
+      tell(*a.source, a.indices_of({next, last}), frames);
+      if (last == range.last) return;
+      next = last + 1;
+    }
+  }
+  template <class Frames>
+  static void tell(pages_type& p, page_range indices, Frames& frames) {
     detail::exclusive_lock guard(p.mutex);
     run place[32];
     while (indices.first <= indices.last) {
@@ -273,43 +301,53 @@ class access_object {
     table_type* const in = usable();
     if (in == nullptr) return fail(errc::no_such_file_or_directory);
     table_type& t = *in;
-    detail::shared_lock guard(t.areas_lock_);
     iova next = at;
-    for (auto c = t.areas_.find(next);; c.next()) {
-      const std::uint64_t done = next - at;
-      if (!c.valid() || !c.range().contains(next) || c.value()->state == area_state::in_flight)
-        return fail({errc::no_such_file_or_directory, error_place::request_byte, done});
-      area_type& a = *c.value();
-      if (const result<void> ok = may_use(a, Want); !ok) return ok;
-      const iova last = std::min(a.where.last, range->last);
-      const result<void> copied = copy_part<Want>(t, a, next, bytes.subspan(done, last - next + 1));
-      if (!copied) return copied;
-      if (last == range->last) return {};
-      next = last + 1;
+    for (;;) {
+      std::optional<iova_range> any_compact;
+      {
+        detail::shared_lock guard(t.areas_lock_);
+        const result<void> done = copy_from<Want>(t, at, range->last, bytes, next, any_compact);
+        if (!any_compact) return done;
+      }
+      detail::exclusive_lock guard(t.areas_lock_);
+      if (const result<void> grown = t.expand_in(*any_compact); !grown) return grown;
     }
   }
 
-  /// Through the owner's eyes where the owner lives; else through the frames that are held.
+  /// Copies from `next` on, which moves along, as far as no compact area's frames are wanted.
   template <access_rights Want, class Bytes>
-  static result<void> copy_part(table_type& t, area_type& a, iova at, Bytes bytes) {
-    pages_type& p = *a.source;
-    // Another table that shows the pages may change where they come from meanwhile.
-    p.mutex.lock();
-    const auto from = p.from->is;
-    const std::uint64_t start = p.start;
-    p.mutex.unlock();
-    const std::uint64_t byte = a.byte_of(at);
-    if (from.kind == origin_kind::user && from.pinner->reachable(from.owner)) {
-      if constexpr (Want == access_rights::write) {
-        return from.pinner->write(from.owner, {start + byte}, bytes);
+  static result<void> copy_from(table_type& t, iova at, iova end, Bytes bytes, iova& next,
+                                std::optional<iova_range>& any_compact) {
+    for (auto c = t.areas_.find(next);; c.next()) {
+      const std::uint64_t done = next - at;
+      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight())
+        return fail({errc::no_such_file_or_directory, error_place::request_byte, done});
+      any_area& a = *c.value();
+      if (const result<void> ok = may_use(a, Want); !ok) return ok;
+      const iova last = std::min(a.where.last, end);
+      const auto part = bytes.subspan(done, last - next + 1);
+      // The owner's eyes will do where the owner lives; else the frames that are held.
+      const auto shown = t.memory_of(a);
+      result<void> copied{};
+      if (shown.of.kind == origin_kind::user && shown.of.pinner->reachable(shown.of.owner)) {
+        const user_address from = shown.from + (next - a.where.first);
+        if constexpr (Want == access_rights::write) {
+          copied = shown.of.pinner->write(shown.of.owner, from, part);
+        } else {
+          copied = shown.of.pinner->read(shown.of.owner, from, part);
+        }
+      } else if constexpr (!frame_copying_pinner<Pinner>) {
+        copied = fail(errc::bad_address);
+      } else if (table_type::is_compact(a)) {
+        any_compact = a.where;
+        return {};
       } else {
-        return from.pinner->read(from.owner, {start + byte}, bytes);
+        area_type& whole = table_type::full(a);
+        copied = copy_frames<Want>(t, *whole.source, whole.byte_of(next), part);
       }
-    }
-    if constexpr (frame_copying_pinner<Pinner>) {
-      return copy_frames<Want>(t, p, byte, bytes);
-    } else {
-      return fail(errc::bad_address);
+      if (!copied) return copied;
+      if (last == end) return {};
+      next = last + 1;
     }
   }
 

@@ -26,7 +26,7 @@ struct area_info {
   area_state state = area_state::present;
   origin_kind kind = origin_kind::user;
   user_address from{};             // what where.first shows: an address, or an offset
-  std::uint64_t pages_id = 0;      // equal for areas that show one pages object
+  std::uint64_t pages_id = 0;      // equal, in one look, for areas that show one pages object
   std::uint64_t pinned_pages = 0;  // of the whole pages object
   std::uint64_t pin_calls = 0;     // pins of access objects not yet undone
   bool filled = false;             // domains hold it

@@ -30,7 +30,7 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::check_alignment(std::uint64_t alignment) const {
   if (alignment <= alignment_) return {};
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    if (!c.range().is_aligned(alignment) || c.value()->page_offset() % alignment != 0)
+    if (!c.range().is_aligned(alignment) || page_offset(*c.value()) % alignment != 0)
       return fail({errc::address_in_use, error_place::area, c.range().first.value});
   }
   return {};
@@ -87,37 +87,66 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::fill_from_areas(attachment_type& to) {
   attachment_type* const list[] = {&to};
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    area_type& a = *c.value();
     // What no domain shows is left to its maker, or to restore() where there are domains already.
-    if (a.storage == nullptr && (domain_count_ != 0 || a.filled == fill_state::not_yet ||
-                                 a.filled == fill_state::no_longer))
-      continue;
-    result<void> filled{};
-    {
-      detail::exclusive_lock guard(a.source->mutex);
-      filled = moves(*a.source).fill(a, list);
-    }
+    const auto passed_over = [&](const any_area& a) {
+      return !is_held(a) && (domain_count_ != 0 || a.filled == fill_state::not_yet ||
+                             a.filled == fill_state::no_longer);
+    };
+    if (passed_over(*c.value())) continue;
+    const result<void> filled = fill_into(c, to);
     if (filled) continue;
-    for (auto undo = areas_.begin(); undo.value() != &a; undo.next()) {
-      area_type& b = *undo.value();
-      if (b.storage == nullptr) continue;
-      detail::exclusive_lock guard(b.source->mutex);
-      if (b.storage == &to) {
-        moves(*b.source).unfill(b, list);
-      } else {
-        moves(*b.source).leave(b, to);
-      }
-    }
+    for (auto undo = areas_.begin(); undo != c; undo.next())
+      if (is_held(*undo.value())) leave(*undo.value(), to);
     transfer::flush(list);
-    return fail({filled.error().code, error_place::area, a.where.first.value});
+    if (domain_count_ == 0) {
+      readers_.wait();
+      for (auto undo = areas_.begin(); undo != c; undo.next()) finish_take_down(*undo.value());
+    }
+    return fail({filled.error().code, error_place::area, c.range().first.value});
   }
   return {};
 }
 
+/// Fills a new domain with one area, which is in the others, or in none where there are none.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::fill_into(typename area_tree::cursor at,
+                                                             attachment_type& to) {
+  attachment_type* const list[] = {&to};
+  std::optional<run> begun;
+  if (is_compact(*at.value())) {
+    compact_type& a = compact(*at.value());
+    if (a.held) return moves(a).put_in(list);
+    const result<run> taken = moves(a).take();
+    if (!taken) return fail(taken.error());
+    if (moves(a).is_whole(*taken)) return moves(a).show(*taken, list);
+    if (const result<area_type*> grown = expand_at(at); !grown) {
+      moves(a).forgo(*taken);
+      return fail(grown.error());
+    }
+    if (taken->type() == memory_type::cached) begun = *taken;
+  }
+  area_type& a = full(*at.value());
+  detail::exclusive_lock guard(a.source->mutex);
+  return moves(*a.source).fill(a, list, begun);
+}
+
+/// Takes an area out of a domain, to be flushed; finish_take_down() then, where it was the last.
+/// False: it came back short.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::leave(any_area& a, attachment_type& from) noexcept {
+  attachment_type* const list[] = {&from};
+  if (is_compact(a)) return !a.held || moves(compact(a)).take_out(list);
+  area_type& whole = full(a);
+  detail::exclusive_lock inner(whole.source->mutex);
+  if (whole.storage == nullptr) return true;
+  if (domain_count_ == 0) return moves(*whole.source).begin_unfill(whole, list);
+  if (whole.storage == &from) whole.storage = domains_[0];
+  return moves(*whole.source).leave(whole, from);
+}
+
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
-  detail::exclusive_lock stable(domains_lock_);
-  detail::exclusive_lock guard(areas_lock_);
+  const domains_mine guard(*this);
   if (find_attachment(domain) != nullptr) return fail(errc::file_exists);
   const std::uint64_t alignment = alignment_with(&domain);
   if (alignment > page_bytes) return fail(errc::invalid_argument);
@@ -142,36 +171,20 @@ result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::detach(Domain& domain) noexcept {
-  detail::exclusive_lock stable(domains_lock_);
-  detail::exclusive_lock guard(areas_lock_);
+  const domains_mine guard(*this);
   attachment_type* const slot = find_attachment(domain);
   IOPT_ASSERT(slot != nullptr);
   if (slot == nullptr) return true;
-  attachment_type* const list[] = {slot};
   // The last of the list moves into the gap, as the kernel's does: it is asked for frames next.
   *std::find(domains_, domains_ + domain_count_, slot) = domains_[domain_count_ - 1];
   --domain_count_;
-  const bool was_last = domain_count_ == 0;
   bool complete = true;
-  for (auto c = areas_.begin(); c.valid(); c.next()) {
-    area_type& a = *c.value();
-    detail::exclusive_lock inner(a.source->mutex);
-    if (a.storage == nullptr) continue;
-    if (was_last) {
-      complete = moves(*a.source).begin_unfill(a, list) && complete;
-    } else {
-      if (a.storage == slot) a.storage = domains_[0];
-      complete = moves(*a.source).leave(a, *slot) && complete;
-    }
-  }
-  transfer::flush(list);
+  for (auto c = areas_.begin(); c.valid(); c.next())
+    complete = leave(*c.value(), *slot) && complete;
+  slot->flush();
   readers_.wait();
-  if (was_last) {
-    for (auto c = areas_.begin(); c.valid(); c.next()) {
-      detail::exclusive_lock inner(c.value()->source->mutex);
-      moves(*c.value()->source).finish_unfill(*c.value());
-    }
-  }
+  if (domain_count_ == 0)
+    for (auto c = areas_.begin(); c.valid(); c.next()) finish_take_down(*c.value());
   destroy(slot);
   drop_reservations(&domain);
   update_alignment();
@@ -192,7 +205,7 @@ bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
     detail::shared_lock stable(domains_lock_);
     bool all = true;
     for (attachment_type* d : domains()) {
-      detail::exclusive_lock guard(d->mutex);
+      typename attachment_type::call guard(*d);
       all = d->domain->enforce_cache_coherency() && all;
     }
     return all;
@@ -203,8 +216,7 @@ bool io_pagetable<Pinner, Domain, Traits>::enforce_cache_coherency() noexcept {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::disable_large_pages() {
-  detail::exclusive_lock stable(domains_lock_);
-  detail::exclusive_lock guard(areas_lock_);
+  const domains_mine guard(*this);
   if (!large_pages_) return {};
   if (domain_count_ != 0 && !areas_.empty()) return fail(errc::invalid_argument);
   if (const result<void> suits = check_alignment(page_bytes); !suits) return suits;
@@ -215,8 +227,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::disable_large_pages() {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::enable_large_pages() noexcept {
-  detail::exclusive_lock stable(domains_lock_);
-  detail::exclusive_lock guard(areas_lock_);
+  const domains_mine guard(*this);
   large_pages_ = true;
   update_alignment();
 }

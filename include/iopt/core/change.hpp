@@ -20,7 +20,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::check_covered(iova_range rang
   for (auto c = areas_.find(next);; c.next()) {
     if (!c.valid() || !c.range().contains(next))
       return fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
-    if (c.value()->state != area_state::present)
+    if (!c.value()->is_present())
       return fail({errc::device_or_resource_busy, error_place::area, c.range().first.value});
     if (c.range().last >= range.last) return {};
     next = c.range().last + 1;
@@ -33,9 +33,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
   detail::exclusive_lock guard(areas_lock_);
   if (const result<void> covered = check_covered(range); !covered) return covered;
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
-    if (allows(rights, access_rights::write) && !c.value()->source->writable)
+    if (allows(rights, access_rights::write) && !is_writable(*c.value()))
       return fail({errc::operation_not_permitted, error_place::area, c.range().first.value});
   }
+  if (const result<void> grown = expand_in(range); !grown) return grown;
   cut_plan plan;
   if (const result<void> ready = prepare_cuts(range, cut_rule::split, plan); !ready) return ready;
 
@@ -43,14 +44,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
     if constexpr (protecting_domain<Domain>) {
       for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;
            c.next()) {
-        area_type& a = *c.value();
-        if (a.storage == nullptr) continue;
+        const any_area& a = *c.value();
+        if (!is_held(a)) continue;
         const iova_range part = *a.where.intersection(range);
         for (std::size_t n = 0; n < domain_count_; ++n) {
           result<void> done{};
           {
-            detail::exclusive_lock inner(domains_[n]->mutex);
-            domains_[n]->stale = true;
+            typename attachment_type::call inner(*domains_[n]);
+            domains_[n]->mark_stale();
             done = domains_[n]->domain->protect(part, rights);
           }
           if (done) continue;
@@ -75,15 +76,15 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
 /// Gives the areas of the range before `stop` their old rights back in every domain, and `stop`
 /// itself in the first `refused` domains.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, const area_type& stop,
+void io_pagetable<Pinner, Domain, Traits>::give_back_rights(iova_range range, const any_area& stop,
                                                             std::size_t refused) noexcept {
   if constexpr (protecting_domain<Domain>) {
     for (auto c = areas_.find(range.first); c.valid(); c.next()) {
-      area_type& a = *c.value();
+      const any_area& a = *c.value();
       const std::size_t told = &a == &stop ? refused : domain_count_;
-      for (std::size_t n = 0; n < told && a.storage != nullptr; ++n) {
-        detail::exclusive_lock inner(domains_[n]->mutex);
-        domains_[n]->stale = true;
+      for (std::size_t n = 0; n < told && is_held(a); ++n) {
+        typename attachment_type::call inner(*domains_[n]);
+        domains_[n]->mark_stale();
         static_cast<void>(domains_[n]->domain->protect(*a.where.intersection(range), a.rights));
       }
       if (&a == &stop) break;
@@ -128,8 +129,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::show_instead(iova_range where
         for (std::uint64_t done = 0; done < r.length_bytes; done += step)
           told[count++] = r.slice(done, step);
       });
-      detail::exclusive_lock guard(in.mutex);
-      in.stale = true;
+      typename attachment_type::call guard(in);
+      in.mark_stale();
       const result<void> done = in.domain->replace(next, std::span<const run>(told, count), rights);
       if (!done) return fail({done.error().code, error_place::domain, next - where.first});
       if (bytes > where.last - next) return {};
@@ -161,8 +162,9 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   if (!range.is_aligned(alignment_) || fresh.page_offset() % alignment_ != 0)
     return fail(errc::invalid_argument);
   if (domain_count_ != 0 && !replacing_domain<Domain>) return fail(errc::operation_not_supported);
+  if (const result<void> grown = expand_in(range); !grown) return grown;
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
-    const area_type& a = *c.value();
+    const area_type& a = full(*c.value());
     if (a.pin_calls != 0 || a.suspended || !a.source->is_pinnable())
       return fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
   }
@@ -182,14 +184,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
                    fresh.shown({{done.error().at}, fresh.range.last}).first - range.first});
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
-      area_type& a = *c.value();
+      area_type& a = full(*c.value());
       detail::exclusive_lock inner(a.source->mutex);
       done = pin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
       if (done) ++pinned;
     }
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
-      area_type& a = *c.value();
+      area_type& a = full(*c.value());
       const iova_range part = *a.where.intersection(range);
       for (std::size_t n = 0; done && n < domain_count_; ++n) {
         done = show_instead(part, p, fresh.byte_of(part.first), fresh.rights, *domains_[n]);
@@ -202,7 +204,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   }
   if (!done) {
     for (auto c = areas_.find(range.first); pinned != 0; c.next(), --pinned) {
-      area_type& a = *c.value();
+      area_type& a = full(*c.value());
       detail::exclusive_lock inner(a.source->mutex);
       unpin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
     }
@@ -214,7 +216,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   readers_.wait();
   commit(plan);
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;) {
-    area_type& a = *c.value();
+    area_type& a = full(*c.value());
     {
       detail::exclusive_lock inner(a.source->mutex);
       if (a.storage != nullptr) {
@@ -225,7 +227,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
     }
     unindex(a);
     areas_.erase(c);
-    detail::destroy_area(a);
+    destroy_area(a);
   }
   if (domain_count_ != 0) {
     fresh.storage = domains_[0];
@@ -247,7 +249,7 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, const area_type& stop,
                                                           std::size_t told) noexcept {
   for (auto c = areas_.find(range.first); c.valid(); c.next()) {
-    area_type& a = *c.value();
+    area_type& a = full(*c.value());
     const iova_range part = *a.where.intersection(range);
     const std::size_t count = &a == &stop ? told + 1 : domain_count_;
     for (std::size_t n = 0; n < count && a.storage != nullptr; ++n)
@@ -285,8 +287,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
   result<void> done{};
   if (!c.valid()) {
     done = fail(errc::no_such_file_or_directory);
-  } else if (const area_type& a = *c.value();
-             c.range() != range || !a.suspended ||
+  } else if (c.range() != range || !c.value()->suspended || c.value()->is_in_flight()) {
+    done = fail({errc::invalid_argument, error_place::area, c.range().first.value});
+  } else if (const result<area_type*> grown = expand_at(c); !grown) {
+    done = fail(grown.error());
+  } else if (const area_type& a = **grown;
              a.source->device != (what.of.kind == origin_kind::device) ||
              what.from.value % page_bytes != a.page_offset() || what.from.value < a.start_byte ||
              // Device memory has no owner who could move it.
@@ -295,7 +300,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
     done = fail({errc::invalid_argument, error_place::area, c.range().first.value});
   }
   if (done) {
-    area_type& a = *c.value();
+    area_type& a = full(*c.value());
     pages_type& p = *a.source;
     detail::exclusive_lock inner(p.mutex);
     const bool same_account =
@@ -307,7 +312,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
       const auto each = [&](auto reindex) {
         if constexpr (Traits::reverse_index)
           for (auto other = areas_.begin(); other.valid(); other.next())
-            if (other.value()->source == &p) reindex(*other.value());
+            if (full(*other.value()).source == &p) reindex(full(*other.value()));
       };
       each([&](area_type& other) { unindex(other); });
       std::exchange(p.from, *to)->release();
@@ -337,7 +342,8 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class Exporter>
 void io_pagetable<Pinner, Domain, Traits>::take_away(const Exporter& exporter) noexcept {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    area_type& a = *c.value();
+    if (is_compact(*c.value())) continue;
+    area_type& a = full(*c.value());
     pages_type& p = *a.source;
     if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
     detail::exclusive_lock inner(p.mutex);
@@ -360,7 +366,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::restore(const Exporter& expor
   detail::exclusive_lock guard(areas_lock_);
   result<void> done{};
   for (auto c = areas_.begin(); done && c.valid(); c.next()) {
-    area_type& a = *c.value();
+    if (is_compact(*c.value())) continue;
+    area_type& a = full(*c.value());
     pages_type& p = *a.source;
     if (p.is_pinnable() || !(p.from->is.exporter == exporter)) continue;
     detail::exclusive_lock inner(p.mutex);

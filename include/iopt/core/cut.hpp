@@ -16,21 +16,21 @@ namespace iopt {
 /// and domains have against it is asked with `held_too`: Linux asks that after memory.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule, bool held_too) const
-    -> result<area_type*> {
+    -> result<any_area*> {
   const auto c = areas_.find(last);
   if (!c.valid() || c.range().last == last) return nullptr;
-  area_type& a = *c.value();
+  any_area& a = *c.value();
   const bool kernel = rule == cut_rule::as_iommufd;
   if (kernel && a.where.first == last) return nullptr;
   const auto refuse = [&](errc code) {
     return fail({code, error_place::area, a.where.first.value});
   };
-  if (a.state != area_state::present) return refuse(errc::device_or_resource_busy);
-  if (!(last + 1).is_aligned(alignment_) || a.byte_of(last + 1) % alignment_ != 0)
+  if (!a.is_present()) return refuse(errc::device_or_resource_busy);
+  if (!(last + 1).is_aligned(alignment_) || (page_offset(a) + (last + 1 - a.where.first)) % alignment_ != 0)
     return refuse(errc::invalid_argument);
   if (!held_too) return &a;
-  if (a.pin_calls != 0) return refuse(errc::invalid_argument);
-  if (a.storage != nullptr && large_pages_ && (kernel || !can_split))
+  if (pin_calls(a) != 0) return refuse(errc::invalid_argument);
+  if (is_held(a) && large_pages_ && (kernel || !can_split))
     return refuse(errc::invalid_argument);
   return &a;
 }
@@ -39,10 +39,12 @@ auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule, boo
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_rule rule,
                                                                cut_plan& plan) {
-  const result<area_type*> found = may_cut(last, rule, false);
+  const result<any_area*> found = may_cut(last, rule, false);
   if (!found) return fail(found.error());
   if (*found == nullptr) return {};
-  area_type& a = **found;
+  const result<area_type*> grown = expand_at(areas_.find(last));
+  if (!grown) return fail(grown.error());
+  area_type& a = **grown;
   if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
   area_type* right =
       create<area_type>(iova_range{last, last}, *a.source, std::uint64_t{0}, a.rights);
@@ -59,11 +61,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   }
   plan.spare.append(*right);
   ++plan.count;
-  if (const result<area_type*> held = may_cut(last, rule); !held) return fail(held.error());
+  if (const result<any_area*> held = may_cut(last, rule); !held) return fail(held.error());
   if constexpr (can_split) {
     if (a.storage != nullptr && large_pages_) {
       for (std::size_t n = 0; n < domain_count_; ++n) {
-        detail::exclusive_lock guard(domains_[n]->mutex);
+        typename attachment_type::call guard(*domains_[n]);
         const result<void> done = domains_[n]->domain->split({a.where.first, last});
         if (!done)
           return fail({done.error().code, error_place::domain, last - a.where.first,
@@ -87,15 +89,15 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cuts(iova_range aroun
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
   while (plan.spare.first != nullptr) {
-    area_type& right = *std::exchange(plan.spare.first, plan.spare.first->chain);
+    area_type& right = full(*std::exchange(plan.spare.first, plan.spare.first->chain));
     right.chain = nullptr;
     const iova last = right.where.first;
     const auto c = areas_.find(last);
     if (c.range().last == last) {  // two ranges meet here
-      detail::destroy_area(right);
+      destroy_area(right);
       continue;
     }
-    area_type& left = *c.value();
+    area_type& left = full(*c.value());
     detail::exclusive_lock guard(left.source->mutex);
     const bool held = left.storage != nullptr;
     if (held) left.source->holders.erase(left);
@@ -104,7 +106,7 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
     right.show({last + 1, left.where.last}, right_start);
     left.show({left.where.first, last}, left.start_byte);
     right.storage = left.storage;
-    right.state = left.state;
+    right.state = static_cast<area_state>(left.state);
     right.filled = left.filled;
     right.suspended = left.suspended;
     if (held) {
@@ -123,7 +125,7 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::abandon(cut_plan& plan) noexcept {
   while (plan.spare.first != nullptr)
-    detail::destroy_area(*std::exchange(plan.spare.first, plan.spare.first->chain));
+    destroy_area(*std::exchange(plan.spare.first, plan.spare.first->chain));
   plan.count = 0;
 }
 

@@ -19,7 +19,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::set_dirty_tracking(Domain& do
     detail::exclusive_lock inner(slot->mutex);
     result<void> done = domain.set_dirty_tracking(on);
     for (auto c = areas_.begin(); done && on && c.valid(); c.next()) {
-      if (c.value()->state == area_state::in_flight || c.value()->storage == nullptr) continue;
+      if (c.value()->is_in_flight() || !is_held(*c.value())) continue;
       done = domain.read_dirty(c.range(), dirty_read::clear, [](iova_range) {});
     }
     if (done) {
@@ -47,7 +47,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, io
     if (!range.is_aligned(alignment_) || !slot->tracking) return fail(errc::invalid_argument);
     iova next = range.first;
     for (auto c = areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      if (c.value()->state == area_state::in_flight || c.value()->storage == nullptr) return {};
+      if (c.value()->is_in_flight() || !is_held(*c.value())) return {};
       const iova_range part{next, std::min(c.range().last, range.last)};
       if (const result<void> done = domain.read_dirty(part, mode, record); !done) return done;
       if (part.last == range.last) break;
@@ -65,10 +65,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::read_dirty(Domain& domain, io
 /// have written all of it.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class Record>
-void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const area_type& a, Record& record) {
+void io_pagetable<Pinner, Domain, Traits>::tell_dirty(const any_area& a, Record& record) {
   if constexpr (dirty_tracking_domain<Domain>) {
     for (attachment_type* d : domains()) {
-      if (a.storage == nullptr) continue;
+      if (!is_held(a)) continue;
       detail::exclusive_lock guard(d->mutex);
       if (!d->tracking) continue;
       if (!d->domain->read_dirty(a.where, dirty_read::clear, record)) record(a.where);

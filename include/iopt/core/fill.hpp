@@ -15,8 +15,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
-#include <utility>
 
 #include "iopt/base/error.hpp"
 #include "iopt/base/range.hpp"
@@ -35,7 +35,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   using frames = page_frames<Pinner, Domain, Traits>;
   using frames::any_unheld, frames::release_stored_holes, frames::settle;
   using frames::batch_size, frames::page_count, frames::granule, frames::pages_;
-  using frames::take, frames::store_missing, frames::give_back, frames::unpin,
+  using frames::take, frames::store_missing, frames::give_back, frames::unpin, frames::unpin_all,
       frames::unpin_but_keep, frames::charge, frames::forgo;
   using typename frames::batch_type, typename frames::tally;
 
@@ -51,9 +51,12 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   /// Fills `a` into the domains, and makes it a holder if it was none. Memory that its exporter took
   /// away is passed over, but where other domains of the table show it still.
+  /// `begun` is what the caller has taken of its frames already, pinned, and charged where that is
+  /// done while pinning; nothing, or its first pages, and not all.
   /// Errors: those of the pinner (with the byte of the area) and of the domains (with the number of
-  /// the domain in `domains`, and the byte); not_enough_memory. On error nothing changed.
-  result<void> fill(area_type& a, attachment_list domains) {
+  /// the domain in `domains`, and the byte); not_enough_memory. On error nothing changed, and what
+  /// was begun is given back.
+  result<void> fill(area_type& a, attachment_list domains, std::optional<run> begun = {}) {
     if (pages_.revoked && a.storage == nullptr) {
       a.filled = fill_state::revoked;
       return {};
@@ -65,6 +68,10 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
     const page_range all = a.range;
     batch_type batch(pages_.from->memory, batch_size(all));
     tally added;
+    if (begun) {
+      batch.list().append(*begun);
+      added.pinned = page_count(begun->length_bytes);
+    }
     page_index at = all.first;
     for (;;) {
       const result<void> step = fill_batch(a, domains, {at, all.last}, batch, added);
@@ -136,12 +143,8 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
   }
 
   static void flush(attachment_list domains) noexcept {
-    if constexpr (flushing_domain<Domain>) {
-      for (attachment_type* d : domains) {
-        detail::exclusive_lock guard(d->mutex);
-        if (std::exchange(d->stale, false)) d->domain->sync();
-      }
-    }
+    if constexpr (flushing_domain<Domain>)
+      for (attachment_type* d : domains) d->flush();
   }
 
   /// Takes `a` out of one domain while others go on holding it. The caller flushes.
@@ -150,7 +153,9 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
  private:
   result<void> fill_batch(area_type& a, attachment_list domains, page_range rest, batch_type& batch,
                           tally& added) {
-    if (const result<void> taken = take(rest, batch.list(), added); !taken) {
+    page_range missing = rest;
+    missing.first += page_count(batch.bytes());
+    if (const result<void> taken = take(missing, batch.list(), added); !taken) {
       error e = taken.error();
       if (e.place == error_place::request_byte) e.at = byte_in_area(a, {e.at});
       give_back(rest.first, batch);
@@ -183,35 +188,30 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   result<void> map(attachment_type& to, iova_range where, const area_type& a, page_range part,
                    const batch_type& batch) {
-    detail::exclusive_lock guard(to.mutex);
-    if (to.poisoned) return fail({errc::io_error, error_place::domain, 0});
     const std::uint64_t bytes = where.length_minus_one() + 1;
     if (bytes == batch.bytes())
-      return map_runs(*to.domain, where.first, batch.view(), a.rights, page_by_page_);
+      return to.put_in(where.first, batch.view(), a.rights, page_by_page_);
     // The area begins or ends inside a page: so do its first and last run.
     const std::uint64_t skip = part.first == a.range.first ? a.page_offset() : 0;
     std::uint64_t offset = 0;
     result<void> mapped{};
     for_each_slice(batch.view(), skip, bytes, [&](run r) {
       if (!mapped) return;
-      mapped = map_runs(*to.domain, where.first + offset, {&r, 1}, a.rights, page_by_page_);
+      mapped = to.put_in(where.first + offset, {&r, 1}, a.rights, page_by_page_);
       if (mapped) offset += r.length_bytes;
     });
-    if (!mapped && offset != 0) {
-      unmap_whole(*to.domain, iova_range::sized(where.first, offset));
-      detail::sync(*to.domain);
+    if (mapped) return {};
+    if (offset != 0) {
+      unmap(to, iova_range::sized(where.first, offset));
+      to.flush();
     }
-    if (!mapped)
-      return fail({mapped.error().code, error_place::domain, offset + mapped.error().at});
-    return {};
+    return fail({mapped.error().code, error_place::domain, offset + mapped.error().at});
   }
 
   /// Unmaps, and leaves it to the caller to flush. False: the domain came back short.
   bool unmap(attachment_type& from, iova_range where) noexcept {
-    detail::exclusive_lock guard(from.mutex);
-    from.stale = true;
-    const bool complete = unmap_whole(*from.domain, where);
-    if (!complete) from.poisoned = pages_.lost = true;
+    const bool complete = from.take_out(where);
+    if (!complete) pages_.lost = true;
     return complete;
   }
 
@@ -250,13 +250,18 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
                               bool& complete) noexcept {
     batch_type batch(pages_.from->memory, batch_size(part));
     const iova_range all = a.shown(part);
+    // Mostly nobody else has to do with the pages, and what the domain held is theirs, run by run.
+    const bool alone = pages_.pins.empty() && pages_.holders.empty() && pages_.stored.empty() &&
+                       granule(*last.domain) == Traits::page_bytes &&
+                       a.byte_of(all.first) % Traits::page_bytes == 0 &&
+                       (a.byte_of(all.last) + 1) % Traits::page_bytes == 0;
     std::uint64_t gone = 0;
     iova at = all.first;
     for (;;) {
       batch.clear();
       std::uint64_t bytes;
       {
-        detail::exclusive_lock guard(last.mutex);
+        typename attachment_type::call guard(last);
         bytes = unmap_runs(*last.domain, {at, all.last}, granule(*last.domain), batch.list());
         detail::sync(*last.domain);
         last.stale = false;
@@ -267,11 +272,11 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
         complete = false;
         break;
       }
-      if (complete) gone += give_back_shown(a, at, batch);
+      if (complete) gone += alone ? unpin_all(batch) : give_back_shown(a, at, batch);
       if (bytes > all.last - at) break;
       at += bytes;
     }
-    for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
+    for (double_span walk(&pages_.pins, &pages_.holders, part); !alone && walk.valid(); walk.next())
       if (walk.owner() == span_owner::none) pages_.stored.erase(walk.range());
     return gone;
   }

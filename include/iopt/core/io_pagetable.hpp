@@ -25,6 +25,7 @@
 #include "iopt/containers/area_map.hpp"
 #include "iopt/containers/interval_tree.hpp"
 #include "iopt/core/area_info.hpp"
+#include "iopt/core/compact_fill.hpp"
 #include "iopt/core/fill.hpp"
 #include "iopt/core/origin.hpp"
 #include "iopt/core/pages.hpp"
@@ -350,13 +351,16 @@ class io_pagetable {
  private:
   friend class access_object<Pinner, Domain, Traits>;
 
+  using any_area = mapped_area<Traits>;
+  using compact_type = compact_area<Pinner, Traits>;
   using area_type = area<Pinner, Domain, Traits>;
   using pages_type = pages<Pinner, Domain, Traits>;
   using origin_type = origin<Pinner, Traits>;
   using attachment_type = attachment<Domain, Traits>;
   using block_type = detail::mapping_block<Pinner, Domain, Traits>;
   using transfer = detail::page_transfer<Pinner, Domain, Traits>;
-  using area_tree = area_map<iova, area_type*, memory_source_type>;
+  using compact_moves = detail::compact_transfer<Pinner, Domain, Traits>;
+  using area_tree = area_map<iova, any_area*, memory_source_type>;
   using access_type = access_object<Pinner, Domain, Traits>;
 
   struct reservation : interval_node<iova> {
@@ -367,28 +371,71 @@ class io_pagetable {
 
   std::span<attachment_type* const> domains() const noexcept { return {domains_, domain_count_}; }
   transfer moves(pages_type& p) noexcept { return {p, readers_, large_pages_}; }
+  compact_moves moves(compact_type& a) noexcept { return {a, readers_, large_pages_}; }
+
+  // core/mapped_area.hpp, core/pages.hpp: what an area is, and what both kinds of it answer.
+  static constexpr bool has_compact = !Traits::reverse_index && !unreadable_domain<Domain>;
+  static bool is_compact(const any_area& a) noexcept { return has_compact && a.is_compact; }
+  static compact_type& compact(any_area& a) noexcept { return static_cast<compact_type&>(a); }
+  static const compact_type& compact(const any_area& a) noexcept {
+    return static_cast<const compact_type&>(a);
+  }
+  static area_type& full(any_area& a) noexcept {
+    IOPT_ASSERT(!is_compact(a));
+    return static_cast<area_type&>(a);
+  }
+  static const area_type& full(const any_area& a) noexcept { return full(const_cast<any_area&>(a)); }
+  static std::uint64_t page_offset(const any_area& a) noexcept {
+    return is_compact(a) ? compact(a).page_offset() : full(a).page_offset();
+  }
+  static bool is_writable(const any_area& a) noexcept {
+    return is_compact(a) ? compact(a).writable() : full(a).source->writable;
+  }
+  static bool is_held(const any_area& a) noexcept {
+    return is_compact(a) ? a.held : full(a).storage != nullptr;
+  }
+  static std::uint32_t pin_calls(const any_area& a) noexcept {
+    return is_compact(a) ? 0 : static_cast<std::uint32_t>(full(a).pin_calls);
+  }
+  area_type* expand(compact_type& a) noexcept;
+  result<area_type*> expand_at(typename area_tree::cursor at) noexcept;
+  result<void> expand_in(iova_range range) noexcept;
+  void destroy_area(any_area& a) noexcept;
+
+  // An area in flight is a claim: while there is one the list of domains stays as it is. Who makes or
+  // takes down areas needs no other lock for that; who changes the list waits until there is none.
+  class domains_claimed;
+  class domains_mine;
 
   // core/map.hpp
   result<origin_type*> intern(const typename origin_type::key& key);
   result<origin_type*> intern_locked(const typename origin_type::key& key);
+  void release_locked(origin_type& o) noexcept;
+  static result<void> check_memory(const memory& what, std::uint64_t length_bytes);
   result<area_type*> create_area(const memory& what, std::uint64_t length_bytes,
                                  access_rights rights);
   result<iova> choose(user_address from, std::uint64_t length_bytes) const;
   result<iova> place(user_address from, std::uint64_t length_bytes, std::optional<iova> at) const;
-  result<void> insert(area_type& a, iova at);
-  result<void> fill(area_type* chain, std::uint64_t* failed = nullptr);
-  result<iova> publish_all(area_type* chain, user_address hint, std::uint64_t length_bytes,
-                           std::optional<iova> at);
-  void publish(area_type* chain) noexcept;
-  void index(area_type& a) noexcept;
-  void unindex(area_type& a) noexcept;
-  void discard(area_type* chain) noexcept;
+  result<void> insert(any_area& a, iova at);
+  result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
+  result<void> fill_one(any_area*& link);
+  result<iova> fill_or_discard(any_area* chain, iova where);
+  result<iova> enter(any_area* chain, user_address hint, std::uint64_t length_bytes,
+                     std::optional<iova> at);
+  result<any_area*> create_any(const memory& what, std::uint64_t length_bytes,
+                               access_rights rights);
+  result<iova> enter_made(any_area& a, const memory& what, std::uint64_t length_bytes,
+                          std::optional<iova> at);
+  static void publish(any_area* chain) noexcept;
+  void index(any_area& a) noexcept;
+  void unindex(any_area& a) noexcept;
+  void discard(any_area* chain) noexcept;
 
   // core/unmap.hpp
   struct area_chain {
-    area_type* first = nullptr;
-    area_type* last = nullptr;
-    void append(area_type& a) noexcept {
+    any_area* first = nullptr;
+    any_area* last = nullptr;
+    void append(any_area& a) noexcept {
       a.chain = nullptr;
       (first == nullptr ? first : last->chain) = &a;
       last = &a;
@@ -400,6 +447,9 @@ class io_pagetable {
   result<void> cut_for_all(std::span<const iova_range> ranges, const unmap_rules& rules);
   unmap_report gather(iova_range range, const unmap_rules& rules, area_chain& chain);
   void notify(iova_range gone);
+  bool take_down_one(iova_range range, unmap_report& report) noexcept;
+  bool begin_take_down(any_area& a) noexcept;
+  void finish_take_down(any_area& a) noexcept;
   bool take_down(area_chain chain) noexcept;
   void put_back(area_chain chain) noexcept;
 
@@ -409,7 +459,7 @@ class io_pagetable {
     std::size_t count = 0;
   };
   static constexpr bool can_split = splitting_domain<Domain>;
-  result<area_type*> may_cut(iova last, cut_rule rule, bool held_too = true) const;
+  result<any_area*> may_cut(iova last, cut_rule rule, bool held_too = true) const;
   result<void> prepare_cut(iova last, cut_rule rule, cut_plan& plan);
   result<void> prepare_cuts(iova_range around, cut_rule rule, cut_plan& plan);
   void commit(cut_plan& plan) noexcept;
@@ -421,7 +471,7 @@ class io_pagetable {
 
   // core/change.hpp
   result<void> check_covered(iova_range range) const;
-  void give_back_rights(iova_range range, const area_type& stop, std::size_t refused) noexcept;
+  void give_back_rights(iova_range range, const any_area& stop, std::size_t refused) noexcept;
   result<void> show_instead(iova_range where, pages_type& from, std::uint64_t start_byte,
                             access_rights rights, attachment_type& in);
   void show_old_again(iova_range range, const area_type& stop, std::size_t told) noexcept;
@@ -437,7 +487,7 @@ class io_pagetable {
 
   // core/dirty.hpp
   template <class Record>
-  void tell_dirty(const area_type& a, Record& record);
+  void tell_dirty(const any_area& a, Record& record);
 
   // core/attach.hpp
   std::uint64_t alignment_with(const Domain* extra) const noexcept;
@@ -446,6 +496,8 @@ class io_pagetable {
   attachment_type* find_attachment(const Domain& domain) const noexcept;
   result<void> grow_domains();
   result<void> fill_from_areas(attachment_type& to);
+  result<void> fill_into(typename area_tree::cursor at, attachment_type& to);
+  bool leave(any_area& a, attachment_type& from) noexcept;
   result<void> reserve_for(const Domain& domain, const void* owner);
   result<void> add_reservation(iova_range range, const void* owner);
   void drop_reservations(const void* owner) noexcept;
@@ -460,7 +512,8 @@ class io_pagetable {
     destroy_in(memory_, object);
   }
 
-  area_info describe(const area_type& a) const;
+  area_info describe(const any_area& a) const;
+  memory memory_of(const any_area& a) const;
 
   Pinner* pinner_;
   [[no_unique_address]] memory_source_type memory_;
@@ -468,6 +521,7 @@ class io_pagetable {
       typename Traits::shared_mutex accesses_lock_;     // before domains_lock_, before areas_lock_,
   mutable typename Traits::shared_mutex domains_lock_;  // before a pages mutex, before a domain's
   mutable typename Traits::shared_mutex areas_lock_;
+  bool closing_ = false;  // somebody waits for the claims to end: nobody makes a first one
   [[no_unique_address]] typename Traits::readers readers_;
   area_tree areas_;
   interval_tree<reservation> reserved_;
@@ -478,6 +532,7 @@ class io_pagetable {
   std::size_t domain_room_ = 0;
   access_type* accesses_ = nullptr;
   origin_type* last_origin_ = nullptr;
+  std::uint32_t origin_stock_ = 0;  // references to last_origin_ at hand, beside the table's own
   std::uint64_t alignment_ = 1;
   account_mode mode_ = account_mode::user;
   bool large_pages_ = true;
@@ -485,6 +540,7 @@ class io_pagetable {
 
 }  // namespace iopt
 
+#include "iopt/core/claims.hpp"  // IWYU pragma: export
 #include "iopt/core/attach.hpp"  // IWYU pragma: export
 #include "iopt/core/change.hpp"  // IWYU pragma: export
 #include "iopt/core/cut.hpp"     // IWYU pragma: export

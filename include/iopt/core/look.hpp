@@ -11,7 +11,22 @@
 namespace iopt {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) const {
+area_info io_pagetable<Pinner, Domain, Traits>::describe(const any_area& any) const {
+  if (is_compact(any)) {
+    const compact_type& a = compact(any);
+    // What an area in flight holds is known to who moves it.
+    const bool held = !a.is_in_flight() && a.held;
+    return {.where = a.where,
+            .rights = a.rights,
+            .state = a.state,
+            .kind = origin_kind::user,
+            .from = {a.start},
+            .pages_id = reinterpret_cast<std::uintptr_t>(&a),
+            .pinned_pages = held ? a.page_count() : 0,
+            .filled = held,
+            .suspended = a.suspended};
+  }
+  const area_type& a = full(any);
   const pages_type& p = *a.source;
   detail::exclusive_lock guard(p.mutex);
   return {.where = a.where,
@@ -25,6 +40,15 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const area_type& a) con
           .filled = a.storage != nullptr,
           .suspended = a.suspended,
           .revoked = p.revoked || a.filled == fill_state::revoked};
+}
+
+/// Where the memory of an area begins at its origin, which is told too. Requires: areas_lock_.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::memory_of(const any_area& any) const -> memory {
+  if (is_compact(any)) return memory(compact(any).from->is, {compact(any).start});
+  const area_type& a = full(any);
+  detail::exclusive_lock inner(a.source->mutex);
+  return memory(a.source->from->is, {a.source->start + a.start_byte});
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -48,9 +72,9 @@ auto io_pagetable<Pinner, Domain, Traits>::memory_at(iova at) const -> std::opti
   detail::shared_lock guard(areas_lock_);
   const auto c = areas_.find(at);
   if (!c.valid()) return std::nullopt;
-  const area_type& a = *c.value();
-  detail::exclusive_lock inner(a.source->mutex);
-  return memory(a.source->from->is, {a.source->start + a.byte_of(at)});
+  memory shown = memory_of(*c.value());
+  shown.from += at - c.range().first;
+  return shown;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -58,7 +82,8 @@ auto io_pagetable<Pinner, Domain, Traits>::first_pinned(iova_range range) const
     -> std::optional<iova_range> {
   detail::shared_lock guard(areas_lock_);
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
-    const area_type& a = *c.value();
+    if (is_compact(*c.value())) continue;
+    const area_type& a = full(*c.value());
     const iova_range part = *a.where.intersection(range);
     detail::exclusive_lock inner(a.source->mutex);
     for (auto spans = a.source->pins.spans(a.indices_of(part)); spans.valid(); spans.next())
@@ -87,14 +112,10 @@ template <class F>
 void io_pagetable<Pinner, Domain, Traits>::for_each_view(const owner_type& owner, user_range shown,
                                                          F f) const {
   detail::shared_lock guard(areas_lock_);
-  const auto tell = [&](const area_type& a) {
-    user_range here{};
-    {
-      const pages_type& p = *a.source;
-      detail::exclusive_lock inner(p.mutex);
-      if (p.from->is.kind != origin_kind::user || !(p.from->is.owner == owner)) return;
-      here = {{p.start + a.start_byte}, {p.start + a.start_byte + a.where.length_minus_one()}};
-    }
+  const auto tell = [&](const any_area& a) {
+    const memory all = memory_of(a);
+    if (all.of.kind != origin_kind::user || !(all.of.owner == owner)) return;
+    const user_range here{all.from, all.from + a.where.length_minus_one()};
     if (const auto part = here.intersection(shown)) {
       const iova first = a.where.first + (part->first - here.first);
       f(iova_range{first, first + part->length_minus_one()}, part->first);
@@ -118,20 +139,29 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
     if (allowed_.first_overlap(r->range) != nullptr) return "no allowed range is reserved";
   }
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    const area_type& a = *c.value();
+    if (c.value()->where != c.range()) return "an area is where the map has it";
+    if (!c.range().is_aligned(alignment_) || page_offset(*c.value()) % alignment_ != 0)
+      return "areas are aligned";
+    if (is_compact(*c.value())) {
+      const compact_type& a = compact(*c.value());
+      if (!a.is_present()) continue;
+      if (a.from == nullptr) return "an area has an origin";
+      if (a.filled != fill_state::done)
+        return "an area that is present is filled, or waits for its memory";
+      if (a.held != (domain_count_ != 0)) return "areas are filled while there is a domain";
+      continue;
+    }
+    const area_type& a = full(*c.value());
     const pages_type& p = *a.source;
     detail::exclusive_lock inner(p.mutex);
-    if (a.where != c.range()) return "an area is where the map has it";
-    if (!a.where.is_aligned(alignment_) || a.page_offset() % alignment_ != 0)
-      return "areas are aligned";
     if (a.range.last.value >= p.count) return "an area shows pages that exist";
     if (p.references == 0) return "pages are counted by their areas";
     if (a.storage != nullptr && !a.is_linked()) return "a filled area is a holder";
     if (a.storage == nullptr && a.is_linked()) return "an area that is not filled is no holder";
-    if (a.state == area_state::present &&
+    if (a.is_present() &&
         (a.filled == fill_state::not_yet || a.filled == fill_state::no_longer))
       return "an area that is present is filled, or waits for its memory";
-    if (a.state == area_state::present &&
+    if (a.is_present() &&
         (a.storage != nullptr) != (a.filled == fill_state::done && domain_count_ != 0))
       return "areas are filled while there is a domain";
     if (a.storage != nullptr && domain_count_ != 0 && a.storage != domains_[0])

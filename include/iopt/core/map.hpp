@@ -23,6 +23,7 @@ io_pagetable<Pinner, Domain, Traits>::io_pagetable(io_pagetable&& other) noexcep
       allowed_(std::move(other.allowed_)),
       views_(std::move(other.views_)),
       last_origin_(std::exchange(other.last_origin_, nullptr)),
+      origin_stock_(std::exchange(other.origin_stock_, 0)),
       alignment_(other.alignment_),
       mode_(other.mode_),
       large_pages_(other.large_pages_) {
@@ -42,10 +43,11 @@ io_pagetable<Pinner, Domain, Traits>::~io_pagetable() {
   }
   if (domains_ != nullptr)
     memory_.deallocate(domains_, domain_room_ * sizeof(*domains_), alignof(attachment_type*));
-  if (last_origin_ != nullptr) last_origin_->release();
+  if (last_origin_ != nullptr) last_origin_->release(origin_stock_ + 1);
 }
 
-/// The record of an origin, counted for the caller. The last one used is kept at hand.
+/// The record of an origin, counted for the caller. The last one used is kept at hand, with a stock of
+/// references, so that who maps and unmaps in turn need not count where others count too.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::intern(const typename origin_type::key& key)
     -> result<origin_type*> {
@@ -55,13 +57,39 @@ auto io_pagetable<Pinner, Domain, Traits>::intern(const typename origin_type::ke
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::intern_locked(const typename origin_type::key& key)
     -> result<origin_type*> {
+  constexpr std::uint32_t stock = 256;
   if (last_origin_ == nullptr || !(last_origin_->is == key)) {
     origin_type* fresh = origin_type::create(key, memory_);
     if (fresh == nullptr) return fail(errc::not_enough_memory);
-    if (last_origin_ != nullptr) last_origin_->release();
+    if (last_origin_ != nullptr) last_origin_->release(origin_stock_ + 1);
     last_origin_ = fresh;
+    origin_stock_ = 0;
   }
-  return last_origin_->share();
+  if (origin_stock_ == 0) {
+    last_origin_->share(stock);
+    origin_stock_ = stock;
+  }
+  --origin_stock_;
+  return last_origin_;
+}
+
+/// Gives back what intern() gave. Requires: areas_lock_, exclusively.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::release_locked(origin_type& o) noexcept {
+  if (&o == last_origin_) {
+    ++origin_stock_;
+  } else {
+    o.release();
+  }
+}
+
+/// What a map call asks of memory, wherever it goes.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::check_memory(const memory& what,
+                                                                std::uint64_t length_bytes) {
+  if (length_bytes == 0 || length_bytes > top - page_bytes) return fail(errc::invalid_argument);
+  if (!checked_add(what.from.value, length_bytes)) return fail(errc::value_too_large);
+  return {};
 }
 
 /// A new area with pages of its own, at no IOVA yet.
@@ -69,8 +97,7 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::create_area(const memory& what,
                                                        std::uint64_t length_bytes,
                                                        access_rights rights) -> result<area_type*> {
-  if (length_bytes == 0 || length_bytes > top - page_bytes) return fail(errc::invalid_argument);
-  if (!checked_add(what.from.value, length_bytes)) return fail(errc::value_too_large);
+  if (const result<void> ok = check_memory(what, length_bytes); !ok) return fail(ok.error());
   const result<origin_type*> from = intern(what.of);
   if (!from) return fail(from.error());
   const std::uint64_t offset = what.from.value % page_bytes;
@@ -83,6 +110,65 @@ auto io_pagetable<Pinner, Domain, Traits>::create_area(const memory& what,
     return fail(errc::not_enough_memory);
   }
   return &block->first;
+}
+
+/// Makes a full area of a compact one, which is then gone; nullptr without memory, and nothing has
+/// changed. Requires: nobody else uses `a`; the caller puts the new one in its place.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::expand(compact_type& a) noexcept -> area_type* {
+  const std::uint64_t offset = a.page_offset();
+  block_type* block = create<block_type>(a.where, *a.from, a.start - offset, a.page_count(),
+                                         a.writable(), offset, a.rights);
+  if (block == nullptr) return nullptr;
+  area_type& grown = block->first;
+  grown.chain = a.chain;
+  grown.filled = a.filled;
+  grown.suspended = a.suspended;
+  grown.state = static_cast<area_state>(a.state);
+  pages_type& p = block->contents;
+  p.lost = a.lost;
+  if (a.held) {
+    p.pinned = a.page_count();
+    const result<void> stored = p.stored.store({0}, a.frames());
+    IOPT_ASSERT(stored.has_value());
+    static_cast<void>(stored);
+    grown.storage = domains_[0];
+    p.holders.insert(grown);
+  }
+  destroy(&a);
+  return &grown;
+}
+
+/// The full area at a place of the map. Requires: areas_lock_, exclusively; it is not in flight.
+/// Errors: not_enough_memory.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::expand_at(typename area_tree::cursor at) noexcept
+    -> result<area_type*> {
+  any_area& a = *at.value();
+  if (!is_compact(a)) return &full(a);
+  area_type* const grown = expand(compact(a));
+  if (grown == nullptr) return fail(errc::not_enough_memory);
+  at.set_value(grown);
+  return grown;
+}
+
+/// The same for every area that is not in flight and touches the range.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::expand_in(iova_range range) noexcept {
+  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
+    if (c.value()->is_in_flight()) continue;
+    if (const result<area_type*> grown = expand_at(c); !grown) return fail(grown.error());
+  }
+  return {};
+}
+
+/// Frees an area that no structure refers to any more, and its share of what is behind it. Requires:
+/// areas_lock_, exclusively.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::destroy_area(any_area& a) noexcept {
+  if (!is_compact(a)) return detail::destroy_area(full(a));
+  if (origin_type* const from = compact(a).from) release_locked(*from);
+  destroy(&compact(a));
 }
 
 /// The lowest IOVA that fits, as the kernel chooses it.
@@ -144,16 +230,21 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::place(user_address from,
 
 /// Takes the IOVA for an area in flight.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::insert(area_type& a, iova at) {
+result<void> io_pagetable<Pinner, Domain, Traits>::insert(any_area& a, iova at) {
   const std::uint64_t more = a.where.length_minus_one();
   if (more > top - at.value) return fail(errc::value_too_large);
-  a.show({at, {at.value + more}}, a.start_byte);
+  const iova_range where{at, {at.value + more}};
+  if (is_compact(a)) {
+    compact(a).show(where);
+  } else {
+    full(a).show(where, full(a).start_byte);
+  }
   // Rights and offset are checked after areas in the way, so these are looked for first.
   // A copy of several areas may come off the alignment behind one of odd length: Linux leaves that
   // to the domain, which answers the same.
   const errc refused =
-      allows(a.rights, access_rights::write) && !a.source->writable ? errc::operation_not_permitted
-      : a.page_offset() % alignment_ != 0 || !at.is_aligned(alignment_) ? errc::invalid_argument
+      allows(a.rights, access_rights::write) && !is_writable(a) ? errc::operation_not_permitted
+      : page_offset(a) % alignment_ != 0 || !at.is_aligned(alignment_) ? errc::invalid_argument
                                                                         : errc{};
   if (refused != errc{}) {
     if (const auto hit = areas_.first_overlap(a.where))
@@ -162,7 +253,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(area_type& a, iova at)
   }
   const result<void> inserted = areas_.insert(a.where, &a);
   if constexpr (Traits::reverse_index) {
-    detail::exclusive_lock inner(a.source->mutex);  // another table may find it a new origin
+    detail::exclusive_lock inner(full(a).source->mutex);  // another table may find it a new origin
     if (inserted) index(a);
   }
   return inserted;
@@ -171,77 +262,71 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(area_type& a, iova at)
 /// Enters an area in the index by user address, where there is one. Requires: the pages' mutex, or
 /// that nobody else knows them.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::index(area_type& a) noexcept {
+void io_pagetable<Pinner, Domain, Traits>::index(any_area& any) noexcept {
   if constexpr (Traits::reverse_index) {
+    area_type& a = full(any);
     const user_address first{a.source->start + a.start_byte};
     a.view.range = {first, first + a.where.length_minus_one()};
     a.view.shows = &a;
     views_.insert(a.view);
+  } else {
+    static_cast<void>(any);
   }
 }
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::unindex(area_type& a) noexcept {
-  if constexpr (Traits::reverse_index) views_.erase(a.view);
+void io_pagetable<Pinner, Domain, Traits>::unindex(any_area& a) noexcept {
+  if constexpr (Traits::reverse_index) {
+    views_.erase(full(a).view);
+  } else {
+    static_cast<void>(a);
+  }
 }
 
-/// Puts areas, which are chained, back to back at an IOVA; fills and publishes them. On error they
-/// are gone.
+/// Puts areas, which are chained, back to back at an IOVA. On error they are gone. Requires:
+/// areas_lock_, exclusively.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::publish_all(area_type* chain, user_address hint,
-                                                               std::uint64_t length_bytes,
-                                                               std::optional<iova> at) {
-  result<iova> where = fail(errc::invalid_argument);
-  {
-    detail::exclusive_lock guard(areas_lock_);
-    where = place(hint, length_bytes, at);
-    if (where && chain->chain != nullptr) {  // areas in the way of any come before all else
-      if (const auto hit = areas_.first_overlap(iova_range::sized(*where, length_bytes)))
-        where = fail({errc::file_exists, error_place::area, hit.range().first.value});
-    }
-    if (where) {
-      iova next = *where;
-      for (area_type* a = chain; a != nullptr; a = a->chain) {
-        const std::uint64_t bytes = a->where.length_minus_one() + 1;
-        if (const result<void> inserted = insert(*a, next); !inserted) {
-          for (area_type* undo = chain; undo != a; undo = undo->chain) {
-            unindex(*undo);
-            areas_.erase(undo->where);
-          }
-          where = fail(inserted.error());
-          break;
+result<iova> io_pagetable<Pinner, Domain, Traits>::enter(any_area* chain, user_address hint,
+                                                         std::uint64_t length_bytes,
+                                                         std::optional<iova> at) {
+  result<iova> where = place(hint, length_bytes, at);
+  if (where && chain->chain != nullptr) {  // areas in the way of any come before all else
+    if (const auto hit = areas_.first_overlap(iova_range::sized(*where, length_bytes)))
+      where = fail({errc::file_exists, error_place::area, hit.range().first.value});
+  }
+  if (where) {
+    iova next = *where;
+    for (any_area* a = chain; a != nullptr; a = a->chain) {
+      const std::uint64_t bytes = a->where.length_minus_one() + 1;
+      if (const result<void> inserted = insert(*a, next); !inserted) {
+        for (any_area* undo = chain; undo != a; undo = undo->chain) {
+          unindex(*undo);
+          areas_.erase(undo->where);
         }
-        if (a->chain != nullptr) next += bytes;
+        where = fail(inserted.error());
+        break;
       }
+      if (a->chain != nullptr) next += bytes;
     }
   }
-  if (!where) {
-    while (chain != nullptr) detail::destroy_area(*std::exchange(chain, chain->chain));
-    return where;
-  }
-  if (const result<void> filled = fill(chain); !filled) {
-    discard(chain);
-    return fail(filled.error());
-  }
+  if (!where)
+    while (chain != nullptr) destroy_area(*std::exchange(chain, chain->chain));
   return where;
 }
 
-/// Fills areas in flight into every domain, then publishes them. On error none is filled.
+/// Fills areas in flight into every domain, then publishes them. On error none is filled. An area that
+/// must grow for it is another afterwards, and the chain has that.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain, std::uint64_t* failed) {
-  detail::shared_lock stable(domains_lock_);
+result<void> io_pagetable<Pinner, Domain, Traits>::fill(any_area*& chain, std::uint64_t* failed) {
   std::uint64_t element = 0;
-  for (area_type* a = chain; a != nullptr; a = a->chain, ++element) {
-    result<void> filled{};
-    {
-      detail::exclusive_lock guard(a->source->mutex);
-      filled = moves(*a->source).fill(*a, domains());
-    }
+  for (any_area** link = &chain; *link != nullptr; link = &(*link)->chain, ++element) {
+    const result<void> filled = fill_one(*link);
     if (filled) continue;
-    for (area_type* undo = chain; undo != a; undo = undo->chain) {
-      detail::exclusive_lock guard(undo->source->mutex);
-      moves(*undo->source).unfill(*undo, domains());
-      undo->filled = fill_state::no_longer;
+    for (any_area* undo = chain; undo != *link; undo = undo->chain) begin_take_down(*undo);
+    if (chain != *link) {
+      transfer::flush(domains());
+      readers_.wait();
     }
+    for (any_area* undo = chain; undo != *link; undo = undo->chain) finish_take_down(*undo);
     if (failed != nullptr) *failed = element;
     return filled;
   }
@@ -249,26 +334,104 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill(area_type* chain, std::u
   return {};
 }
 
+/// The same for areas that were entered at an IOVA, which is the answer. On error they are gone.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::publish(area_type* chain) noexcept {
-  detail::exclusive_lock guard(areas_lock_);
+result<iova> io_pagetable<Pinner, Domain, Traits>::fill_or_discard(any_area* chain, iova where) {
+  if (const result<void> filled = fill(chain); !filled) {
+    discard(chain);
+    return fail(filled.error());
+  }
+  return where;
+}
+
+/// Fills one area in flight.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
+  if (!is_compact(*link)) {
+    area_type& a = full(*link);
+    detail::exclusive_lock guard(a.source->mutex);
+    return moves(*a.source).fill(a, domains());
+  }
+  compact_type& a = compact(*link);
+  if (domain_count_ != 0) {
+    const result<run> first = moves(a).take();
+    if (!first) return fail(first.error());
+    if (!moves(a).is_whole(*first)) {
+      {
+        detail::exclusive_lock guard(areas_lock_);
+        const result<area_type*> grown = expand_at(areas_.find(a.where.first));
+        if (grown) link = *grown;
+      }
+      if (is_compact(*link)) {
+        moves(a).forgo(*first);
+        return fail(errc::not_enough_memory);
+      }
+      std::optional<run> begun;
+      if (first->type() == memory_type::cached) begun = *first;
+      area_type& grown = full(*link);
+      detail::exclusive_lock guard(grown.source->mutex);
+      return moves(*grown.source).fill(grown, domains(), begun);
+    }
+    if (const result<void> shown = moves(a).show(*first, domains()); !shown) return shown;
+  }
+  a.filled = fill_state::done;
+  return {};
+}
+
+/// Areas can be seen from here on; who made them may not touch them any more.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::publish(any_area* chain) noexcept {
   while (chain != nullptr) {
-    area_type& a = *std::exchange(chain, chain->chain);
+    any_area& a = *std::exchange(chain, chain->chain);
     a.chain = nullptr;
-    a.state = area_state::present;
+    detail::release_into(a.state, area_state::present);
   }
 }
 
 /// Forgets areas that hold an IOVA but are not filled.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::discard(area_type* chain) noexcept {
+void io_pagetable<Pinner, Domain, Traits>::discard(any_area* chain) noexcept {
   detail::exclusive_lock guard(areas_lock_);
   while (chain != nullptr) {
-    area_type& a = *std::exchange(chain, chain->chain);
+    any_area& a = *std::exchange(chain, chain->chain);
     unindex(a);
     areas_.erase(a.where);
-    detail::destroy_area(a);
+    destroy_area(a);
   }
+}
+
+/// An area for memory, at no IOVA and of no origin yet where it can be a compact one.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+auto io_pagetable<Pinner, Domain, Traits>::create_any(const memory& what,
+                                                      std::uint64_t length_bytes,
+                                                      access_rights rights) -> result<any_area*> {
+  if constexpr (has_compact) {
+    if (what.of.kind == origin_kind::user) {
+      if (const result<void> ok = check_memory(what, length_bytes); !ok) return fail(ok.error());
+      compact_type* const made = create<compact_type>(what.from.value, length_bytes, rights);
+      if (made == nullptr) return fail(errc::not_enough_memory);
+      return made;
+    }
+  }
+  const result<area_type*> made = create_area(what, length_bytes, rights);
+  if (!made) return fail(made.error());
+  return *made;
+}
+
+/// Enters what create_any() made for `what`. On error it is gone. Requires: areas_lock_, exclusively.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<iova> io_pagetable<Pinner, Domain, Traits>::enter_made(any_area& a, const memory& what,
+                                                              std::uint64_t length_bytes,
+                                                              std::optional<iova> at) {
+  if (is_compact(a)) {
+    const result<origin_type*> from = intern_locked(what.of);
+    if (!from) {
+      destroy_area(a);
+      return fail(from.error());
+    }
+    compact(a).from = *from;
+  }
+  return enter(&a, what.from, length_bytes, at);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -276,34 +439,32 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::map(const memory& what,
                                                        std::uint64_t length_bytes,
                                                        access_rights rights,
                                                        std::optional<iova> at) {
-  const result<area_type*> made = create_area(what, length_bytes, rights);
+  const result<any_area*> made = create_any(what, length_bytes, rights);
   if (!made) return fail(made.error());
-  return publish_all(*made, what.from, length_bytes, at);
+  any_area* a = *made;
+  result<iova> where = fail(errc::invalid_argument);
+  {
+    const domains_claimed guard(*this);
+    where = enter_made(*a, what, length_bytes, at);
+  }
+  if (!where) return where;
+  return fill_or_discard(a, *where);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request> requests) {
-  area_type* chain = nullptr;
-  area_type** end = &chain;
+  any_area* chain = nullptr;
+  any_area** end = &chain;
   std::uint64_t element = 0;
   result<void> outcome{};
   for (map_request& r : requests) {
-    const result<area_type*> made = create_area(r.what, r.length_bytes, r.rights);
-    if (!made) {
-      outcome = fail({made.error().code, error_place::element, element});
-      break;
-    }
-    result<iova> where = fail(errc::invalid_argument);
-    {
-      detail::exclusive_lock guard(areas_lock_);
-      where = place(r.what.from, r.length_bytes, r.at);
-      if (where) {
-        if (const result<void> inserted = insert(**made, *where); !inserted)
-          where = fail(inserted.error());
-      }
+    const result<any_area*> made = create_any(r.what, r.length_bytes, r.rights);
+    result<iova> where = fail(made ? errc::invalid_argument : made.error().code);
+    if (made) {
+      const domains_claimed guard(*this, chain == nullptr);
+      where = enter_made(**made, r.what, r.length_bytes, r.at);
     }
     if (!where) {
-      detail::destroy_area(**made);
       outcome = fail({where.error().code, error_place::element, element});
       break;
     }
@@ -325,20 +486,25 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, iova_range from,
                                                         access_rights rights,
                                                         std::optional<iova> at) {
-  area_type* chain = nullptr;
-  area_type** end = &chain;
+  any_area* chain = nullptr;
+  any_area** end = &chain;
   user_address hint{0};
   result<void> outcome{};
   {
-    detail::shared_lock guard(source.areas_lock_);
+    detail::exclusive_lock guard(source.areas_lock_);
     iova next = from.first;
     for (auto c = source.areas_.find(next);; c.next()) {
-      if (!c.valid() || !c.range().contains(next) || c.value()->state == area_state::in_flight) {
+      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight()) {
         outcome =
             fail({errc::no_such_file_or_directory, error_place::request_byte, next - from.first});
         break;
       }
-      area_type& shown = *c.value();
+      const result<area_type*> whole = source.expand_at(c);
+      if (!whole) {
+        outcome = fail(whole.error());
+        break;
+      }
+      area_type& shown = **whole;
       pages_type& p = *shown.source;
       const iova last = std::min(shown.where.last, from.last);
       const std::uint64_t byte = shown.byte_of(next);
@@ -363,11 +529,18 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, io
       next = last + 1;
     }
   }
-  if (!outcome) {
-    while (chain != nullptr) detail::destroy_area(*std::exchange(chain, chain->chain));
-    return fail(outcome.error());
+  result<iova> where = fail(errc::invalid_argument);
+  {
+    const domains_claimed guard(*this);
+    if (outcome) {
+      where = enter(chain, hint, from.length_minus_one() + 1, at);
+    } else {
+      while (chain != nullptr) destroy_area(*std::exchange(chain, chain->chain));
+      where = fail(outcome.error());
+    }
   }
-  return publish_all(chain, hint, from.length_minus_one() + 1, at);
+  if (!where) return where;
+  return fill_or_discard(chain, *where);
 }
 
 }  // namespace iopt

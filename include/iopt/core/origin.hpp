@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <span>
 #include <type_traits>
 
 #include "iopt/core/traits.hpp"
@@ -60,6 +61,16 @@ struct exporter_handle<Pinner> {
   using type = optional_handle<typename Pinner::exporter>;
 };
 
+/// Unpins every run of a row; what is in it was pinned, whatever its type says.
+template <page_pinner Pinner>
+void unpin_runs(Pinner& pinner, std::span<const run> runs, bool dirty) noexcept {
+  if constexpr (run_unpinning_pinner<Pinner>) {
+    pinner.unpin_runs(runs, dirty);
+  } else {
+    for (const run& r : runs) pinner.unpin(run(r.first, r.length_bytes), dirty);
+  }
+}
+
 }  // namespace detail
 
 /// origin: a pinner, an owner, an account, and the file or exporter, if that is what is mapped.
@@ -96,12 +107,12 @@ struct origin {
     void* place = memory.allocate(sizeof(origin), alignof(origin));
     return place == nullptr ? nullptr : new (place) origin(k, memory);
   }
-  origin* share() noexcept {
-    ++references;
+  origin* share(std::uint32_t times = 1) noexcept {
+    references += times;
     return this;
   }
-  void release() noexcept {
-    if (--references != 0) return;
+  void release(std::uint32_t times = 1) noexcept {
+    if ((references -= times) != 0) return;
     typename Traits::memory source = memory;
     this->~origin();
     source.deallocate(this, sizeof(origin), alignof(origin));

@@ -63,9 +63,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::change_owner_of(Each each,
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::check_files() const {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    if (c.value()->state == area_state::in_flight)
+    if (c.value()->is_in_flight())
       return fail({errc::device_or_resource_busy, error_place::area, c.range().first.value});
-    const pages_type& p = *c.value()->source;
+    if (is_compact(*c.value()))  // it is of user memory
+      return fail({errc::invalid_argument, error_place::area, c.range().first.value});
+    const pages_type& p = *full(*c.value()).source;
     detail::exclusive_lock inner(p.mutex);
     if (p.from->is.kind != origin_kind::file)
       return fail({errc::invalid_argument, error_place::area, c.range().first.value});
@@ -79,7 +81,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::check_files() const {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::charge_next(const owner_type& owner) {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    pages_type& p = *c.value()->source;
+    pages_type& p = *full(*c.value()).source;
     detail::exclusive_lock inner(p.mutex);
     if (p.next_from != nullptr || p.from->is.owner == owner) continue;
     typename origin_type::key key = p.from->is;
@@ -100,7 +102,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::charge_next(const owner_type&
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::leave_one_account(bool the_new) noexcept {
   for (auto c = areas_.begin(); c.valid(); c.next()) {
-    pages_type& p = *c.value()->source;
+    if (is_compact(*c.value())) continue;
+    pages_type& p = *full(*c.value()).source;
     detail::exclusive_lock inner(p.mutex);
     if (p.next_from == nullptr) continue;
     if (the_new) std::swap(p.from, p.next_from);

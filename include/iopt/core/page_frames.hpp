@@ -249,6 +249,13 @@ class page_frames {
     return page_count(r.length_bytes);
   }
 
+  /// Unpins all of a batch that is whole pages of ordinary memory, whatever types its runs have.
+  std::uint64_t unpin_all(const batch_type& batch) noexcept {
+    if (pages_.lost) return 0;
+    unpin_runs(*pages_.from->is.pinner, batch.view(), pages_.writable);
+    return page_count(batch.bytes());
+  }
+
   void settle(std::uint64_t gone) noexcept {
     pages_.pinned -= gone;
     pages_.uncharge(gone);

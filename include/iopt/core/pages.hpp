@@ -15,7 +15,8 @@
 //                            where one run says it all, `stored` has it as well
 //   an access holds it       pinned; `stored` has it, so that losing the domain needs no memory
 //
-// Layer: core. Includes: base, containers, policy, core/origin.hpp, core/traits.hpp.
+// Layer: core. Includes: base, containers, policy, core/attachment.hpp, core/mapped_area.hpp,
+// core/origin.hpp, core/traits.hpp.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,8 @@
 #include "iopt/base/range.hpp"
 #include "iopt/containers/interval_tree.hpp"
 #include "iopt/containers/sparse_frames.hpp"
+#include "iopt/core/attachment.hpp"
+#include "iopt/core/mapped_area.hpp"
 #include "iopt/core/origin.hpp"
 #include "iopt/core/traits.hpp"
 #include "iopt/policy/iommu_domain.hpp"
@@ -35,18 +38,6 @@ namespace iopt {
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 struct pages;
-
-/// attachment: a domain in a table, and what its removal will need.
-template <iommu_domain Domain, table_traits Traits>
-struct attachment {
-  Domain* domain;
-  [[no_unique_address]] typename Traits::mutex mutex{};
-  bool poisoned = false;  // an unmap came back short: it takes nothing more
-  bool stale = false;     // something was taken out of it since its last flush
-  bool tracking = false;  // dirty tracking is on
-
-  explicit attachment(Domain& d) noexcept : domain(&d) {}
-};
 
 /// user_view: an area by the user addresses that it shows. Nothing without Traits::reverse_index.
 template <class Area, bool Indexed>
@@ -61,44 +52,24 @@ struct user_view_tree : interval_tree<user_view<Area, true>> {};
 template <class Area>
 struct user_view_tree<Area, false> {};
 
-/// What may be done with an area. Only `present` areas are seen by anything but the table itself.
-enum class area_state : std::uint8_t {
-  in_flight,           // being made or taken away: its IOVA is taken, nothing more
-  present,             // mapped
-  under_notification,  // an unmap asked the holders of pins to let go: new pins are refused
-};
-
-/// Whether the domains of an area's table show it, and who fills it where they do not.
-enum class fill_state : std::uint8_t {
-  not_yet,    // who makes the area fills it, and nobody else
-  done,       // every domain shows it; where there is none, the first to be attached will
-  revoked,    // its exporter took the memory away: restore() fills it
-  no_longer,  // the area goes: nobody fills it any more
-};
-
-/// area: an IOVA range bound to a slice of pages. Its node is by page index, and is linked in
-/// pages::holders while domains hold the area.
+/// area: a full area: an IOVA range bound to a slice of pages. Its node is by page index, and is
+/// linked in pages::holders while domains hold the area.
 ///
 /// Ownership   The table's. The address is stable until the area is unmapped.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-struct area : interval_node<page_index> {
+struct area : mapped_area<Traits>, interval_node<page_index> {
   using view_type = user_view<area, Traits::reverse_index>;
+  using mapped_area<Traits>::where;
 
-  iova_range where;
   pages<Pinner, Domain, Traits>* source;
   std::uint64_t start_byte;                       // of `source`, shown at where.first
   attachment<Domain, Traits>* storage = nullptr;  // whom to ask for frames; null: unfilled
-  area* chain = nullptr;                          // links areas that one operation takes along
   [[no_unique_address]] view_type view{};
   typename Traits::template counter<std::uint32_t> pin_calls{0};
-  access_rights rights;
-  area_state state = area_state::in_flight;
-  fill_state filled = fill_state::not_yet;
-  bool suspended = false;  // software access waits for a new origin
 
   area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start,
        access_rights r) noexcept
-      : where(w), source(&p), start_byte(start), rights(r) {
+      : mapped_area<Traits>(w, r, false), source(&p), start_byte(start) {
     show(w, start);
   }
 
@@ -252,7 +223,7 @@ void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
   from->release();
 }
 
-/// Frees an area that no structure refers to any more, and its share of the pages.
+/// Frees a full area that no structure refers to any more, and its share of the pages.
 template <class Pinner, class Domain, class Traits>
 void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
   using area_type = area<Pinner, Domain, Traits>;

@@ -9,6 +9,7 @@
 // Layer: core. Includes: base, the standard library.
 #pragma once
 
+#include <atomic>
 #include <concepts>
 #include <cstdint>
 
@@ -45,6 +46,9 @@ struct single_threaded {
   /// each.
   static constexpr bool reverse_index = false;
 
+  /// Lets other threads run: somebody waits for what they do. Called only where `concurrent`.
+  static void yield() noexcept {}
+
   using mutex = no_lock;
   using shared_mutex = no_lock;
   template <class Integer>
@@ -68,7 +72,9 @@ concept table_traits =
       s.lock_shared();
       s.unlock_shared();
       { r.wait() } noexcept;
-      { ++count } -> std::convertible_to<std::uint32_t>;
+      { T::yield() } noexcept;
+      { count += 1u } -> std::convertible_to<std::uint32_t>;
+      { count -= 1u } -> std::convertible_to<std::uint32_t>;
       { --count } -> std::convertible_to<std::uint32_t>;
       { T::concurrent } -> std::convertible_to<bool>;
       { T::reverse_index } -> std::convertible_to<bool>;
@@ -89,6 +95,16 @@ class exclusive_lock {
  private:
   Mutex& mutex_;
 };
+
+/// Sets a counter of Traits for others to see with all that was done before.
+template <class Counter, class Value>
+void release_into(Counter& counter, Value value) noexcept {
+  if constexpr (requires { counter.store(value, std::memory_order_release); }) {
+    counter.store(value, std::memory_order_release);
+  } else {
+    counter = value;
+  }
+}
 
 /// Lets go, for a scope, of a mutex that the thread holds.
 template <class Mutex>

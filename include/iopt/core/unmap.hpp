@@ -39,7 +39,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
   const bool cuts = rules.cuts() && !(as_iommufd && large_pages_);
   if (cuts) {
     const cut_rule how = as_iommufd ? cut_rule::as_iommufd : cut_rule::split;
-    result<area_type*> ok = may_cut(range.last, how);
+    result<any_area*> ok = may_cut(range.last, how);
     if (ok && range.first.value != 0) ok = may_cut(range.first - 1, how);
     if (!ok) report.outcome = fail(ok.error());
   } else {
@@ -48,8 +48,8 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::plan(iova_range range,
   if (!report.outcome) return report;
 
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
-    const area_type& a = *c.value();
-    if (a.state == area_state::in_flight) {
+    const any_area& a = *c.value();
+    if (a.is_in_flight()) {
       report.outcome =
           fail({errc::device_or_resource_busy, error_place::area, a.where.first.value});
       return report;
@@ -137,22 +137,22 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
   for (;;) {
     std::optional<iova_range> pinned;
     {
-      detail::exclusive_lock guard(areas_lock_);
+      const domains_claimed guard(*this, chain.first == nullptr);
       if (std::exchange(first_look, false)) report.outcome = check_ends(range, rules);
       while (report.outcome) {
         const auto c = areas_.first_overlap({cursor, range.last});
         if (!c.valid()) return report;
-        area_type& a = *c.value();
+        any_area& a = *c.value();
         const auto refuse = [&](errc code) {
           report.outcome = fail({code, error_place::area, a.where.first.value});
         };
-        if (a.state == area_state::in_flight) {
+        if (a.is_in_flight()) {
           refuse(errc::device_or_resource_busy);
         } else if (!range.contains(a.where) && rules.bisect != bisect_rule::take_or_stop) {
           refuse(rules.bisect_error);
         } else if (a.where.first < range.first) {
           return report;
-        } else if (a.pin_calls != 0) {
+        } else if (pin_calls(a) != 0) {
           if (asked != a.where.first) tries = 0;
           asked = a.where.first;
           if (++tries > patience) {
@@ -185,25 +185,39 @@ void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
   for (access_type* a = accesses_; a != nullptr; a = a->next_) a->on_unmap_(a->context_, gone);
 }
 
+/// Takes one area in flight out of the domains, to be flushed. False: a domain came back short.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::begin_take_down(any_area& a) noexcept {
+  bool complete = true;
+  if (is_compact(a)) {
+    if (a.held) complete = moves(compact(a)).take_out(domains());
+  } else {
+    area_type& whole = full(a);
+    detail::exclusive_lock guard(whole.source->mutex);
+    complete = moves(*whole.source).begin_unfill(whole, domains());
+  }
+  a.filled = fill_state::no_longer;
+  return complete;
+}
+/// Gives back what nobody else holds of an area that no device shows any more.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::finish_take_down(any_area& a) noexcept {
+  if (is_compact(a)) return moves(compact(a)).give_back();
+  area_type& whole = full(a);
+  detail::exclusive_lock guard(whole.source->mutex);
+  moves(*whole.source).finish_unfill(whole);
+}
+
 /// Takes areas in flight out of the domains and the table. False: a domain came back short.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::take_down(area_chain chain) noexcept {
   if (chain.first == nullptr) return true;
   bool complete = true;
-  {
-    detail::shared_lock stable(domains_lock_);
-    for (area_type* a = chain.first; a != nullptr; a = a->chain) {
-      detail::exclusive_lock guard(a->source->mutex);
-      complete = moves(*a->source).begin_unfill(*a, domains()) && complete;
-      a->filled = fill_state::no_longer;
-    }
-    transfer::flush(domains());
-    readers_.wait();
-    for (area_type* a = chain.first; a != nullptr; a = a->chain) {
-      detail::exclusive_lock guard(a->source->mutex);
-      moves(*a->source).finish_unfill(*a);
-    }
-  }
+  for (any_area* a = chain.first; a != nullptr; a = a->chain)
+    complete = begin_take_down(*a) && complete;
+  transfer::flush(domains());
+  readers_.wait();
+  for (any_area* a = chain.first; a != nullptr; a = a->chain) finish_take_down(*a);
   discard(chain.first);
   return complete;
 }
@@ -212,6 +226,27 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down(area_chain chain) noexcept 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::put_back(area_chain chain) noexcept {
   publish(chain.first);
+}
+
+/// Takes down the area of exactly that range, if there is one that is ready to go: every profile has
+/// that so. False: there is none, or it takes more than that.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
+                                                         unmap_report& report) noexcept {
+  any_area* a = nullptr;
+  {
+    const domains_claimed guard(*this);
+    const auto c = areas_.find(range.first);
+    if (!c.valid() || c.range() != range) return false;
+    a = c.value();
+    if (!a->is_present() || pin_calls(*a) != 0) return false;
+    detail::release_into(a->state, area_state::in_flight);
+  }
+  area_chain one;
+  one.append(*a);
+  report = {.bytes = range.length_minus_one() + 1, .areas = 1};
+  if (!take_down(one)) report.outcome = fail(errc::io_error);
+  return true;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -230,6 +265,9 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
   const unmap_rules rules = rules_of(profile, level);
   const result<iova_range> range = unmap_request(rules, first, length_bytes);
   if (!range) return {.outcome = fail(range.error())};
+  if constexpr (std::is_same_v<Record, std::nullptr_t>) {
+    if (unmap_report whole; take_down_one(*range, whole)) return whole;
+  }
   if (rules.cuts()) {
     if (const result<void> ready = cut_for(*range, rules); !ready)
       return {.outcome = fail(ready.error())};
@@ -237,8 +275,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
   area_chain chain;
   unmap_report report = gather(*range, rules, chain);
   if constexpr (!std::is_same_v<Record, std::nullptr_t>) {
-    detail::shared_lock stable(domains_lock_);
-    for (const area_type* a = chain.first; a != nullptr; a = a->chain) tell_dirty(*a, record);
+    for (const any_area* a = chain.first; a != nullptr; a = a->chain) tell_dirty(*a, record);
   }
   const bool complete = take_down(chain);
   if (report.outcome && !complete) report.outcome = fail(errc::io_error);

@@ -44,12 +44,14 @@ struct domain {
 };
 
 static_assert(page_pinner<pinner> && !file_pinner<pinner> && !device_memory_pinner<pinner> &&
-              !copying_pinner<pinner> && !frame_copying_pinner<pinner>);
+              !copying_pinner<pinner> && !frame_copying_pinner<pinner> &&
+              !run_unpinning_pinner<pinner>);
 static_assert(iommu_domain<domain> && !run_mapping_domain<domain> &&
               !run_returning_domain<domain> && !range_translating_domain<domain> &&
               !flushing_domain<domain> && !dirty_tracking_domain<domain> &&
               !splitting_domain<domain> && !protecting_domain<domain> &&
               !replacing_domain<domain> && !reserved_regions_domain<domain> &&
-              !coherency_enforcing_domain<domain> && !unreadable_domain<domain>);
+              !coherency_enforcing_domain<domain> && !unreadable_domain<domain> &&
+              !concurrent_domain<domain>);
 
 }  // namespace iopt::archetype

@@ -16,6 +16,7 @@
 //   regions not to map          reserved_regions_domain      none
 //   enforce cache coherency     coherency_enforcing_domain   not enforced
 //   cannot be read back         unreadable_domain            (the engine then keeps the frames)
+//   serialises by itself        concurrent_domain            one call at a time
 //
 // Layer: policy. Includes: base, the standard library.
 #pragma once
@@ -48,7 +49,8 @@ namespace iopt {
 ///   d.page_sizes()   the sizes of its entries; not empty, constant.
 ///   d.aperture()     the IOVAs that it can translate, constant.
 /// Cost       map() is called once per physically contiguous run.
-/// Threads    Calls on one domain are serialised by the engine, translate() among themselves not.
+/// Threads    Calls on one domain are serialised by the engine, translate() among themselves not;
+///            those of a concurrent_domain are not.
 /// Tested by  tests/policy/iommu_domain_conformance.hpp
 template <class D>
 concept iommu_domain = requires(D& d, const D& c, iova_range r, physical p, attributes a, iova v) {
@@ -200,5 +202,11 @@ concept coherency_enforcing_domain = iommu_domain<D> && requires(D& d) {
 /// the frames that the domain would have been asked for.
 template <class D>
 concept unreadable_domain = iommu_domain<D> && requires { requires !D::reads_back; };
+
+/// A domain that several threads may call at once, as Linux asks of its drivers: it says
+/// `static constexpr bool is_concurrent = true;`. The ranges of calls that run together are disjoint.
+/// sync() returns only when what this thread unmapped before is flushed, whoever else flushes.
+template <class D>
+concept concurrent_domain = iommu_domain<D> && requires { requires D::is_concurrent; };
 
 }  // namespace iopt

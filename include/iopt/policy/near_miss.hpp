@@ -49,6 +49,9 @@ struct exact_domain {
   static_assert(
       !requires { &D::reads_back; } || requires { std::bool_constant<D::reads_back>(); },
       "declare it: static constexpr bool reads_back");
+  static_assert(
+      !requires { &D::is_concurrent; } || requires { std::bool_constant<D::is_concurrent>(); },
+      "declare it: static constexpr bool is_concurrent");
   static constexpr bool value = true;
 };
 
@@ -73,6 +76,9 @@ struct exact_pinner {
                         requires { &P::read_frame; } || requires { &P::write_frame; }),
                 "declare both: void read_frame(physical, std::span<std::byte>) noexcept, and "
                 "write_frame(physical, std::span<const std::byte>) noexcept");
+  static_assert(
+      run_unpinning_pinner<P> || !requires { &P::unpin_runs; },
+      "declare it: void unpin_runs(std::span<const run>, bool) noexcept");
   static constexpr bool value = true;
 };
 

@@ -142,4 +142,13 @@ concept frame_copying_pinner =
       { p.write_frame(at, from) } noexcept -> std::same_as<void>;
     };
 
+/// A pinner that takes many runs back in one call.
+///
+///   p.unpin_runs(runs, dirty)   as unpin() of each; their type says nothing.
+template <class P>
+concept run_unpinning_pinner =
+    page_pinner<P> && requires(P& p, std::span<const run> runs, bool dirty) {
+      { p.unpin_runs(runs, dirty) } noexcept -> std::same_as<void>;
+    };
+
 }  // namespace iopt

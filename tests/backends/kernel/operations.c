@@ -453,6 +453,8 @@ void iopt_kernel_up_read(struct iopt_kernel_rwsem* rwsem) {
   if (atomic_fetch_sub(word(rwsem->words), 1) <= 0) ++lock_faults;
 }
 
+void iopt_kernel_yield(void) { sched_yield(); }
+
 void iopt_kernel_panic(const char* text, const char* file, int line) {
   fprintf(stderr, "%s:%d: broken: %s\n", file, line, text);
   abort();

@@ -178,6 +178,9 @@ void iopt_kernel_up_write(struct iopt_kernel_rwsem* rwsem) IOPT_KERNEL_NOEXCEPT;
 void iopt_kernel_down_read(struct iopt_kernel_rwsem* rwsem) IOPT_KERNEL_NOEXCEPT;
 void iopt_kernel_up_read(struct iopt_kernel_rwsem* rwsem) IOPT_KERNEL_NOEXCEPT;
 
+// Lets other threads run, and comes back in a while: cond_resched(), or schedule_timeout() of a jiffy.
+void iopt_kernel_yield(void) IOPT_KERNEL_NOEXCEPT;
+
 // panic(), after a line that says which assertion. Does not return.
 #ifdef __cplusplus
 [[noreturn]]

@@ -75,6 +75,7 @@ struct no_readers {
 /// traits: the traits of a table in a kernel; several threads use it.
 struct traits {
   static constexpr bool concurrent = true;
+  static void yield() noexcept { iopt_kernel_yield(); }
   static constexpr std::uint64_t page_bytes = kernel::page_bytes;
   static constexpr std::uint64_t huge_page_bytes = std::uint64_t{1} << IOPT_KERNEL_HUGE_PAGE_SHIFT;
   static constexpr bool reverse_index = false;

@@ -1,0 +1,127 @@
+// iopt/core/compact_fill.hpp - a compact area into domains, and out again.
+//
+// What core/fill.hpp does, in the same order and with the same errors, for an area whose memory
+// nobody else shares and is one run. No lock of pages is needed, for there are none.
+//
+// Layer: core. Includes: base, core/attachment.hpp, core/mapped_area.hpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "iopt/base/error.hpp"
+#include "iopt/base/run.hpp"
+#include "iopt/core/attachment.hpp"
+#include "iopt/core/mapped_area.hpp"
+
+namespace iopt::detail {
+
+/// compact_transfer: the moves between one compact area and the domains of its table.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+class compact_transfer {
+ public:
+  using area_type = compact_area<Pinner, Traits>;
+  using attachment_type = attachment<Domain, Traits>;
+  using attachment_list = std::span<attachment_type* const>;
+
+  compact_transfer(area_type& a, typename Traits::readers& readers, bool large_pages) noexcept
+      : area_(a), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
+
+  /// Pins pages of the area, from the first on, until done or another run begins; charged where that
+  /// is done while pinning.
+  /// Errors: those of the pinner, with the byte of the area. On error nothing is pinned.
+  result<run> take() {
+    run place[1];
+    run_list first{place};
+    result<void> done = area_.from->take(area_.at_origin(), area_.pin_rights(), first);
+    if (done && first.empty()) done = fail(errc::bad_address);  // as the kernel has it
+    if (!done) return fail({done.error().code, error_place::request_byte, 0});
+    IOPT_ASSERT(first[0].type() != memory_type::mmio);
+    if (first[0].type() == memory_type::cached && charges_while_pinning(area_.from->is.mode)) {
+      if (const result<void> charged = area_.from->charge(pages(first[0])); !charged) {
+        area_.from->is.pinner->unpin(first[0], area_.writable());
+        return fail({charged.error().code, error_place::request_byte, 0});
+      }
+    }
+    return first[0];
+  }
+  /// Gives back what take() gave.
+  void forgo(run taken) noexcept {
+    if (taken.type() != memory_type::cached) return;
+    area_.from->is.pinner->unpin(taken, area_.writable());
+    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pages(taken));
+  }
+  /// Whether what take() gave is all that a compact area can be.
+  bool is_whole(run taken) const noexcept {
+    return taken.type() == memory_type::cached && taken.length_bytes == area_.at_origin().length();
+  }
+
+  /// Shows what take() gave, which is whole, in domains that do not show the area yet.
+  /// Errors: those of the domains, with the number of the domain and the byte; over the account's
+  /// limit. On error nothing is pinned and no domain shows it.
+  result<void> show(run taken, attachment_list domains) {
+    const bool charged = charges_while_pinning(area_.from->is.mode);
+    area_.frame = taken.first;
+    result<void> done = put_in(domains);
+    if (done && !charged) {
+      done = area_.from->charge(pages(taken));
+      if (!done) {
+        take_out(domains);
+        flush(domains);
+      }
+    }
+    area_.held = done.has_value();
+    if (area_.held) return done;
+    if (charged) area_.from->uncharge(pages(taken));
+    readers_.wait();
+    if (!area_.lost) area_.from->is.pinner->unpin(taken, area_.writable());
+    return done;
+  }
+
+  /// Shows an area that other domains hold in these as well, all or none.
+  result<void> put_in(attachment_list domains) {
+    const run shown = area_.shown();
+    for (std::size_t n = 0; n < domains.size(); ++n) {
+      const result<void> mapped =
+          domains[n]->put_in(area_.where.first, {&shown, 1}, area_.rights, page_by_page_);
+      if (mapped) continue;
+      take_out(domains.first(n));
+      flush(domains.first(n));
+      return fail({mapped.error().code, error_place::domain, mapped.error().at,
+                   static_cast<std::uint32_t>(n)});
+    }
+    return {};
+  }
+
+  /// Takes the area out of domains, which the caller flushes. False: one came back short, and the
+  /// pages stay pinned for ever.
+  bool take_out(attachment_list domains) noexcept {
+    bool complete = true;
+    for (attachment_type* d : domains) complete = d->take_out(area_.where) && complete;
+    area_.lost = area_.lost || !complete;
+    return complete;
+  }
+
+  /// Gives the pages back, when no device uses them any more.
+  void give_back() noexcept {
+    if (area_.held && !area_.lost) {
+      area_.from->is.pinner->unpin(area_.frames(), area_.writable());
+      area_.from->uncharge(area_.page_count());
+    }
+    area_.held = false;
+  }
+
+ private:
+  static std::uint64_t pages(run r) noexcept { return r.length_bytes / Traits::page_bytes; }
+
+  static void flush(attachment_list domains) noexcept {
+    for (attachment_type* d : domains) d->flush();
+  }
+
+  area_type& area_;
+  typename Traits::readers& readers_;
+  std::uint64_t page_by_page_;  // 0: large entries are welcome
+};
+
+}  // namespace iopt::detail
