@@ -116,7 +116,8 @@ class area_tree {
     if (root_ == nullptr) {
       if (!stock(1)) return fail(errc::not_enough_memory);
       root_ = tail_ = new_node();
-      insert_entry(*root_, 0, first, last, value);
+      // By words: the node was just written by words, and a wide read of it would wait for them.
+      root_->first[0] = first, root_->last[0] = last, root_->value[0] = value, root_->count = 1;
       last_ = last, size_ = 1;
       return place{root_, 0, 0};
     }

@@ -116,14 +116,15 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_into(typename area_tree:
   if (is_compact(*at.value())) {
     compact_type& a = compact(*at.value());
     if (a.held) return moves(a).put_in(list);
-    const result<run> taken = moves(a).take();
-    if (!taken) return fail(taken.error());
-    if (moves(a).is_whole(*taken)) return moves(a).show(*taken, list);
+    run place[1];
+    run_list first{place};
+    if (const result<void> taken = moves(a).take(first); !taken) return taken;
+    if (moves(a).is_whole(first)) return moves(a).show(first, list);
     if (const result<area_type*> grown = expand_at(at); !grown) {
-      moves(a).forgo(*taken);
+      moves(a).forgo(first[0]);
       return fail(grown.error());
     }
-    if (taken->type() == memory_type::cached) begun = *taken;
+    if (first[0].type() == memory_type::cached) begun = first[0];
   }
   area_type& a = full(*at.value());
   detail::exclusive_lock guard(a.source->mutex);

@@ -21,7 +21,9 @@ class io_pagetable<Pinner, Domain, Traits>::domains_claimed {
     table_.areas_lock_.lock();
     while (Traits::concurrent && first && table_.closing_) {
       table_.areas_lock_.unlock();
-      { detail::shared_lock until_changed(table_.domains_lock_); }
+      {
+        detail::shared_lock until_changed(table_.domains_lock_);
+      }
       table_.areas_lock_.lock();
     }
   }

@@ -29,54 +29,55 @@ class compact_transfer {
       : area_(a), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
 
   /// Pins pages of the area, from the first on, until done or another run begins; charged where that
-  /// is done while pinning.
+  /// is done while pinning. Requires: `first` is empty and has room for one run.
   /// Errors: those of the pinner, with the byte of the area. On error nothing is pinned.
-  result<run> take() {
-    run place[1];
-    run_list first{place};
-    result<void> done = area_.from->take(area_.at_origin(), area_.pin_rights(), first);
-    if (done && first.empty()) done = fail(errc::bad_address);  // as the kernel has it
+  result<void> take(run_list& first) {
+    const result<void> done = area_.from->take(area_.at_origin(), area_.pin_rights(), first);
     if (!done) return fail({done.error().code, error_place::request_byte, 0});
-    IOPT_ASSERT(first[0].type() != memory_type::mmio);
-    if (first[0].type() == memory_type::cached && charges_while_pinning(area_.from->is.mode)) {
-      if (const result<void> charged = area_.from->charge(pages(first[0])); !charged) {
-        area_.from->is.pinner->unpin(first[0], area_.writable());
-        return fail({charged.error().code, error_place::request_byte, 0});
-      }
-    }
-    return first[0];
+    if (first.empty()) return fail({errc::bad_address, error_place::request_byte, 0});  // as Linux
+    IOPT_ASSERT(first.begin()->type() != memory_type::mmio);
+    if (!charges_while_pinning(area_.from->is.mode) || first.begin()->type() != memory_type::cached)
+      return {};
+    const result<void> charged = area_.from->charge(pages(first.bytes()));
+    if (charged) return {};
+    area_.from->is.pinner->unpin(first[0], area_.writable());
+    return fail({charged.error().code, error_place::request_byte, 0});
   }
   /// Gives back what take() gave.
   void forgo(run taken) noexcept {
     if (taken.type() != memory_type::cached) return;
     area_.from->is.pinner->unpin(taken, area_.writable());
-    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pages(taken));
+    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pages(taken.length_bytes));
   }
   /// Whether what take() gave is all that a compact area can be.
-  bool is_whole(run taken) const noexcept {
-    return taken.type() == memory_type::cached && taken.length_bytes == area_.at_origin().length();
+  bool is_whole(const run_list& first) const noexcept {
+    return first.begin()->type() == memory_type::cached &&
+           first.bytes() == area_.page_count() * Traits::page_bytes;
   }
 
   /// Shows what take() gave, which is whole, in domains that do not show the area yet.
   /// Errors: those of the domains, with the number of the domain and the byte; over the account's
   /// limit. On error nothing is pinned and no domain shows it.
-  result<void> show(run taken, attachment_list domains) {
-    const bool charged = charges_while_pinning(area_.from->is.mode);
-    area_.frame = taken.first;
-    result<void> done = put_in(domains);
-    if (done && !charged) {
-      done = area_.from->charge(pages(taken));
-      if (!done) {
-        take_out(domains);
-        flush(domains);
-      }
+  result<void> show(const run_list& first, attachment_list domains) {
+    area_.frame = first.begin()->first;
+    // The account is asked before the domains, whose answer comes first nevertheless: what they write is
+    // on its way to memory then, with no locked instruction behind it that would wait.
+    result<void> charged{};
+    if (!charges_while_pinning(area_.from->is.mode))
+      charged = area_.from->charge(area_.page_count());
+    const result<void> mapped = put_in(domains);
+    if (mapped && charged) {
+      area_.held = true;
+      return {};
     }
-    area_.held = done.has_value();
-    if (area_.held) return done;
-    if (charged) area_.from->uncharge(pages(taken));
+    if (mapped) {
+      take_out(domains);
+      flush(domains);
+    }
+    if (charged) area_.from->uncharge(area_.page_count());
     readers_.wait();
-    if (!area_.lost) area_.from->is.pinner->unpin(taken, area_.writable());
-    return done;
+    if (!area_.lost) area_.from->is.pinner->unpin(area_.frames(), area_.writable());
+    return mapped ? charged : mapped;
   }
 
   /// Shows an area that other domains hold in these as well, all or none.
@@ -113,8 +114,7 @@ class compact_transfer {
   }
 
  private:
-  static std::uint64_t pages(run r) noexcept { return r.length_bytes / Traits::page_bytes; }
-
+  static std::uint64_t pages(std::uint64_t bytes) noexcept { return bytes / Traits::page_bytes; }
   static void flush(attachment_list domains) noexcept {
     for (attachment_type* d : domains) d->flush();
   }

@@ -26,12 +26,12 @@ auto io_pagetable<Pinner, Domain, Traits>::may_cut(iova last, cut_rule rule, boo
     return fail({code, error_place::area, a.where.first.value});
   };
   if (!a.is_present()) return refuse(errc::device_or_resource_busy);
-  if (!(last + 1).is_aligned(alignment_) || (page_offset(a) + (last + 1 - a.where.first)) % alignment_ != 0)
+  if (!(last + 1).is_aligned(alignment_) ||
+      (page_offset(a) + (last + 1 - a.where.first)) % alignment_ != 0)
     return refuse(errc::invalid_argument);
   if (!held_too) return &a;
   if (pin_calls(a) != 0) return refuse(errc::invalid_argument);
-  if (is_held(a) && large_pages_ && (kernel || !can_split))
-    return refuse(errc::invalid_argument);
+  if (is_held(a) && large_pages_ && (kernel || !can_split)) return refuse(errc::invalid_argument);
   return &a;
 }
 

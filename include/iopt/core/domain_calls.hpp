@@ -60,16 +60,18 @@ result<void> map_run(D& d, iova at, run r, access_rights rights, std::uint64_t p
 template <iommu_domain D>
 result<void> map_runs(D& d, iova at, std::span<const run> runs, access_rights rights,
                       std::uint64_t page_bytes) {
+  if (page_bytes == 0 && runs.size() == 1) {
+    const run& only = runs.front();
+    const result<void> mapped =
+        d.map(iova_range::sized(at, only.length_bytes), only.first, {rights, only.type()});
+    if (mapped) return {};
+    return fail({mapped.error().code, error_place::domain, 0});
+  }
   if constexpr (run_mapping_domain<D>) {
     if (page_bytes == 0) {
-      if (runs.size() == 1) {
-        const run& only = runs.front();
-        const result<void> mapped =
-            d.map(iova_range::sized(at, only.length_bytes), only.first, {rights, only.type()});
-        return mapped ? mapped : fail({mapped.error().code, error_place::domain, 0});
-      }
       const result<void> mapped = d.map_runs(at, runs, rights);
-      return mapped ? mapped : fail({mapped.error().code, error_place::domain, 0});
+      if (mapped) return {};
+      return fail({mapped.error().code, error_place::domain, 0});
     }
   }
   std::uint64_t offset = 0;

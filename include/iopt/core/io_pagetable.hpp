@@ -127,7 +127,9 @@ class io_pagetable {
   ///          a domain.
   /// Cost     O(log n), and the fill.
   [[nodiscard]] result<iova> map(const memory& what, std::uint64_t length_bytes,
-                                 access_rights rights, std::optional<iova> at = std::nullopt);
+                                 access_rights rights, std::optional<iova> at = std::nullopt) {
+    return map_at(what, length_bytes, rights, at ? &*at : nullptr);
+  }
   [[nodiscard]] result<iova> map(user_address from, std::uint64_t length_bytes,
                                  access_rights rights, std::optional<iova> at = std::nullopt) {
     return map(user_memory(from), length_bytes, rights, at);
@@ -384,7 +386,9 @@ class io_pagetable {
     IOPT_ASSERT(!is_compact(a));
     return static_cast<area_type&>(a);
   }
-  static const area_type& full(const any_area& a) noexcept { return full(const_cast<any_area&>(a)); }
+  static const area_type& full(const any_area& a) noexcept {
+    return full(const_cast<any_area&>(a));
+  }
   static std::uint64_t page_offset(const any_area& a) noexcept {
     return is_compact(a) ? compact(a).page_offset() : full(a).page_offset();
   }
@@ -415,21 +419,23 @@ class io_pagetable {
   result<area_type*> create_area(const memory& what, std::uint64_t length_bytes,
                                  access_rights rights);
   result<iova> choose(user_address from, std::uint64_t length_bytes) const;
-  result<iova> place(user_address from, std::uint64_t length_bytes, std::optional<iova> at) const;
+  result<iova> place(user_address from, std::uint64_t length_bytes, const iova* at) const;
   result<void> insert(any_area& a, iova at);
   result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
   result<void> fill_one(any_area*& link);
+  result<void> fill_grown(any_area*& link, run first);
   result<iova> fill_or_discard(any_area* chain, iova where);
   result<iova> enter(any_area* chain, user_address hint, std::uint64_t length_bytes,
-                     std::optional<iova> at);
-  result<any_area*> create_any(const memory& what, std::uint64_t length_bytes,
-                               access_rights rights);
-  result<iova> enter_made(any_area& a, const memory& what, std::uint64_t length_bytes,
-                          std::optional<iova> at);
+                     const iova* at);
+  result<iova> enter_new(any_area*& made, const memory& what, std::uint64_t length_bytes,
+                         access_rights rights, const iova* at, bool first);
+  result<iova> map_at(const memory& what, std::uint64_t length_bytes, access_rights rights,
+                      const iova* at);
   static void publish(any_area* chain) noexcept;
   void index(any_area& a) noexcept;
   void unindex(any_area& a) noexcept;
   void discard(any_area* chain) noexcept;
+  void forget(any_area& a) noexcept;
 
   // core/unmap.hpp
   struct area_chain {
@@ -540,9 +546,9 @@ class io_pagetable {
 
 }  // namespace iopt
 
-#include "iopt/core/claims.hpp"  // IWYU pragma: export
 #include "iopt/core/attach.hpp"  // IWYU pragma: export
 #include "iopt/core/change.hpp"  // IWYU pragma: export
+#include "iopt/core/claims.hpp"  // IWYU pragma: export
 #include "iopt/core/cut.hpp"     // IWYU pragma: export
 #include "iopt/core/dirty.hpp"   // IWYU pragma: export
 #include "iopt/core/look.hpp"    // IWYU pragma: export

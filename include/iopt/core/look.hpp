@@ -158,8 +158,7 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
     if (p.references == 0) return "pages are counted by their areas";
     if (a.storage != nullptr && !a.is_linked()) return "a filled area is a holder";
     if (a.storage == nullptr && a.is_linked()) return "an area that is not filled is no holder";
-    if (a.is_present() &&
-        (a.filled == fill_state::not_yet || a.filled == fill_state::no_longer))
+    if (a.is_present() && (a.filled == fill_state::not_yet || a.filled == fill_state::no_longer))
       return "an area that is present is filled, or waits for its memory";
     if (a.is_present() &&
         (a.storage != nullptr) != (a.filled == fill_state::done && domain_count_ != 0))

@@ -216,9 +216,10 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::choose(user_address from,
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::place(user_address from,
                                                          std::uint64_t length_bytes,
-                                                         std::optional<iova> at) const {
-  if (length_bytes == 0 || length_bytes % alignment_ != 0) return fail(errc::invalid_argument);
-  if (!at) return choose(from, length_bytes);
+                                                         const iova* at) const {
+  if (length_bytes == 0 || (length_bytes & (alignment_ - 1)) != 0)
+    return fail(errc::invalid_argument);
+  if (at == nullptr) return choose(from, length_bytes);
   if (!at->is_aligned(alignment_)) return fail(errc::invalid_argument);
   const result<iova_range> where = iova_range::from_length(*at, length_bytes);
   if (!where) return fail(where.error());
@@ -242,10 +243,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(any_area& a, iova at) 
   // Rights and offset are checked after areas in the way, so these are looked for first.
   // A copy of several areas may come off the alignment behind one of odd length: Linux leaves that
   // to the domain, which answers the same.
-  const errc refused =
-      allows(a.rights, access_rights::write) && !is_writable(a) ? errc::operation_not_permitted
-      : page_offset(a) % alignment_ != 0 || !at.is_aligned(alignment_) ? errc::invalid_argument
-                                                                        : errc{};
+  const errc refused = allows(a.rights, access_rights::write) && !is_writable(a)
+                           ? errc::operation_not_permitted
+                       : (page_offset(a) & (alignment_ - 1)) != 0 || !at.is_aligned(alignment_)
+                           ? errc::invalid_argument
+                           : errc{};
   if (refused != errc{}) {
     if (const auto hit = areas_.first_overlap(a.where))
       return fail({errc::file_exists, error_place::area, hit.range().first.value});
@@ -287,7 +289,7 @@ void io_pagetable<Pinner, Domain, Traits>::unindex(any_area& a) noexcept {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::enter(any_area* chain, user_address hint,
                                                          std::uint64_t length_bytes,
-                                                         std::optional<iova> at) {
+                                                         const iova* at) {
   result<iova> where = place(hint, length_bytes, at);
   if (where && chain->chain != nullptr) {  // areas in the way of any come before all else
     if (const auto hit = areas_.first_overlap(iova_range::sized(*where, length_bytes)))
@@ -354,28 +356,33 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
   }
   compact_type& a = compact(*link);
   if (domain_count_ != 0) {
-    const result<run> first = moves(a).take();
-    if (!first) return fail(first.error());
-    if (!moves(a).is_whole(*first)) {
-      {
-        detail::exclusive_lock guard(areas_lock_);
-        const result<area_type*> grown = expand_at(areas_.find(a.where.first));
-        if (grown) link = *grown;
-      }
-      if (is_compact(*link)) {
-        moves(a).forgo(*first);
-        return fail(errc::not_enough_memory);
-      }
-      std::optional<run> begun;
-      if (first->type() == memory_type::cached) begun = *first;
-      area_type& grown = full(*link);
-      detail::exclusive_lock guard(grown.source->mutex);
-      return moves(*grown.source).fill(grown, domains(), begun);
-    }
-    if (const result<void> shown = moves(a).show(*first, domains()); !shown) return shown;
+    run place[1];
+    run_list first{place};
+    if (const result<void> taken = moves(a).take(first); !taken) return taken;
+    if (!moves(a).is_whole(first)) return fill_grown(link, first[0]);
+    if (const result<void> shown = moves(a).show(first, domains()); !shown) return shown;
   }
   a.filled = fill_state::done;
   return {};
+}
+
+/// Fills a compact area in flight, of which `first` is taken, and which must grow for the rest.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::fill_grown(any_area*& link, run first) {
+  {
+    detail::exclusive_lock guard(areas_lock_);
+    const result<area_type*> grown = expand_at(areas_.find(link->where.first));
+    if (grown) link = *grown;
+  }
+  if (is_compact(*link)) {
+    moves(compact(*link)).forgo(first);
+    return fail(errc::not_enough_memory);
+  }
+  std::optional<run> begun;
+  if (first.type() == memory_type::cached) begun = first;
+  area_type& a = full(*link);
+  detail::exclusive_lock guard(a.source->mutex);
+  return moves(*a.source).fill(a, domains(), begun);
 }
 
 /// Areas can be seen from here on; who made them may not touch them any more.
@@ -393,60 +400,58 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::discard(any_area* chain) noexcept {
   detail::exclusive_lock guard(areas_lock_);
   while (chain != nullptr) {
-    any_area& a = *std::exchange(chain, chain->chain);
-    unindex(a);
-    areas_.erase(a.where);
-    destroy_area(a);
+    forget(*std::exchange(chain, chain->chain));
   }
 }
-
-/// An area for memory, at no IOVA and of no origin yet where it can be a compact one.
+/// One of them. Requires: areas_lock_, exclusively.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-auto io_pagetable<Pinner, Domain, Traits>::create_any(const memory& what,
-                                                      std::uint64_t length_bytes,
-                                                      access_rights rights) -> result<any_area*> {
+void io_pagetable<Pinner, Domain, Traits>::forget(any_area& a) noexcept {
+  unindex(a);
+  areas_.erase(a.where);
+  destroy_area(a);
+}
+
+/// Makes an area for memory and enters it, at `at` or, without that, where it fits. Nothing is left on
+/// error. `first`: the operation has made no claim yet.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<iova> io_pagetable<Pinner, Domain, Traits>::enter_new(any_area*& made, const memory& what,
+                                                             std::uint64_t length_bytes,
+                                                             access_rights rights, const iova* at,
+                                                             bool first) {
   if constexpr (has_compact) {
     if (what.of.kind == origin_kind::user) {
       if (const result<void> ok = check_memory(what, length_bytes); !ok) return fail(ok.error());
-      compact_type* const made = create<compact_type>(what.from.value, length_bytes, rights);
-      if (made == nullptr) return fail(errc::not_enough_memory);
-      return made;
-    }
-  }
-  const result<area_type*> made = create_area(what, length_bytes, rights);
-  if (!made) return fail(made.error());
-  return *made;
-}
-
-/// Enters what create_any() made for `what`. On error it is gone. Requires: areas_lock_, exclusively.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::enter_made(any_area& a, const memory& what,
-                                                              std::uint64_t length_bytes,
-                                                              std::optional<iova> at) {
-  if (is_compact(a)) {
-    const result<origin_type*> from = intern_locked(what.of);
-    if (!from) {
-      destroy_area(a);
+      const domains_claimed guard(*this, first);
+      if constexpr (prefetching_domain<Domain>) {
+        if (at != nullptr && length_bytes - 1 <= top - at->value)
+          for (const attachment_type* d : domains())
+            d->domain->prefetch(iova_range::sized(*at, length_bytes));
+      }
+      compact_type* const a = create<compact_type>(what.from.value, length_bytes, rights);
+      if (a == nullptr) return fail(errc::not_enough_memory);
+      made = a;
+      const result<origin_type*> from = intern_locked(what.of);
+      if (from) {
+        a->from = *from;
+        return enter(a, what.from, length_bytes, at);
+      }
+      destroy_area(*a);
       return fail(from.error());
     }
-    compact(a).from = *from;
   }
-  return enter(&a, what.from, length_bytes, at);
+  const result<area_type*> a = create_area(what, length_bytes, rights);
+  if (!a) return fail(a.error());
+  made = *a;
+  const domains_claimed guard(*this, first);
+  return enter(made, what.from, length_bytes, at);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::map(const memory& what,
-                                                       std::uint64_t length_bytes,
-                                                       access_rights rights,
-                                                       std::optional<iova> at) {
-  const result<any_area*> made = create_any(what, length_bytes, rights);
-  if (!made) return fail(made.error());
-  any_area* a = *made;
-  result<iova> where = fail(errc::invalid_argument);
-  {
-    const domains_claimed guard(*this);
-    where = enter_made(*a, what, length_bytes, at);
-  }
+result<iova> io_pagetable<Pinner, Domain, Traits>::map_at(const memory& what,
+                                                          std::uint64_t length_bytes,
+                                                          access_rights rights, const iova* at) {
+  any_area* a = nullptr;
+  const result<iova> where = enter_new(a, what, length_bytes, rights, at, true);
   if (!where) return where;
   return fill_or_discard(a, *where);
 }
@@ -458,19 +463,16 @@ result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request
   std::uint64_t element = 0;
   result<void> outcome{};
   for (map_request& r : requests) {
-    const result<any_area*> made = create_any(r.what, r.length_bytes, r.rights);
-    result<iova> where = fail(made ? errc::invalid_argument : made.error().code);
-    if (made) {
-      const domains_claimed guard(*this, chain == nullptr);
-      where = enter_made(**made, r.what, r.length_bytes, r.at);
-    }
+    any_area* made = nullptr;
+    const result<iova> where = enter_new(made, r.what, r.length_bytes, r.rights,
+                                         r.at ? &*r.at : nullptr, chain == nullptr);
     if (!where) {
       outcome = fail({where.error().code, error_place::element, element});
       break;
     }
     r.mapped_at = *where;
-    *end = *made;
-    end = &(*made)->chain;
+    *end = made;
+    end = &made->chain;
     ++element;
   }
   if (outcome) {
@@ -533,7 +535,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, io
   {
     const domains_claimed guard(*this);
     if (outcome) {
-      where = enter(chain, hint, from.length_minus_one() + 1, at);
+      where = enter(chain, hint, from.length_minus_one() + 1, at ? &*at : nullptr);
     } else {
       while (chain != nullptr) destroy_area(*std::exchange(chain, chain->chain));
       where = fail(outcome.error());

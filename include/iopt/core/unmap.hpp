@@ -242,10 +242,17 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
     if (!a->is_present() || pin_calls(*a) != 0) return false;
     detail::release_into(a->state, area_state::in_flight);
   }
-  area_chain one;
-  one.append(*a);
-  report = {.bytes = range.length_minus_one() + 1, .areas = 1};
-  if (!take_down(one)) report.outcome = fail(errc::io_error);
+  report.bytes = range.length_minus_one() + 1;
+  report.areas = 1;
+  const bool complete = begin_take_down(*a);
+  transfer::flush(domains());
+  readers_.wait();
+  finish_take_down(*a);
+  {
+    detail::exclusive_lock guard(areas_lock_);
+    forget(*a);
+  }
+  if (!complete) report.outcome = fail(errc::io_error);
   return true;
 }
 

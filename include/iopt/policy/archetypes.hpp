@@ -52,6 +52,6 @@ static_assert(iommu_domain<domain> && !run_mapping_domain<domain> &&
               !splitting_domain<domain> && !protecting_domain<domain> &&
               !replacing_domain<domain> && !reserved_regions_domain<domain> &&
               !coherency_enforcing_domain<domain> && !unreadable_domain<domain> &&
-              !concurrent_domain<domain>);
+              !concurrent_domain<domain> && !prefetching_domain<domain>);
 
 }  // namespace iopt::archetype

@@ -17,6 +17,7 @@
 //   enforce cache coherency     coherency_enforcing_domain   not enforced
 //   cannot be read back         unreadable_domain            (the engine then keeps the frames)
 //   serialises by itself        concurrent_domain            one call at a time
+//   fetches what it will touch  prefetching_domain           it waits for memory when it is called
 //
 // Layer: policy. Includes: base, the standard library.
 #pragma once
@@ -208,5 +209,15 @@ concept unreadable_domain = iommu_domain<D> && requires { requires !D::reads_bac
 /// sync() returns only when what this thread unmapped before is flushed, whoever else flushes.
 template <class D>
 concept concurrent_domain = iommu_domain<D> && requires { requires D::is_concurrent; };
+
+/// A domain that can be told ahead what will be mapped, so that its tables are on the way from memory
+/// while the engine has other things to do.
+///
+///   d.prefetch(r)   a hint: the beginning of r is about to be mapped. Changes nothing. Beside any other
+///                   call, also where those are serialised.
+template <class D>
+concept prefetching_domain = iommu_domain<D> && requires(const D& c, iova_range r) {
+  { c.prefetch(r) } noexcept -> std::same_as<void>;
+};
 
 }  // namespace iopt

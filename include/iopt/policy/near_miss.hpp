@@ -50,6 +50,9 @@ struct exact_domain {
       !requires { &D::reads_back; } || requires { std::bool_constant<D::reads_back>(); },
       "declare it: static constexpr bool reads_back");
   static_assert(
+      prefetching_domain<D> || !requires { &D::prefetch; },
+      "declare it: void prefetch(iova_range) const noexcept");
+  static_assert(
       !requires { &D::is_concurrent; } || requires { std::bool_constant<D::is_concurrent>(); },
       "declare it: static constexpr bool is_concurrent");
   static constexpr bool value = true;
