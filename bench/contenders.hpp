@@ -11,6 +11,7 @@
 #include <benchmark/benchmark.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +19,9 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -67,7 +70,7 @@ class stopwatch {
 /// Whether there are large entries in a domain.
 enum class entries : bool { of_4k, large };
 
-/// bare: pin, join runs, map one run a call; and back.
+/// bare: pin, join runs, map them; unmap, unpin. It keeps nothing, so it unpins by number.
 template <class Pinner, class Domain>
 class bare {
  public:
@@ -89,26 +92,23 @@ class bare {
           at += r.length_bytes;
         }
       }
-      held_.insert(held_.end(), out.begin(), out.end());
       iova += out.bytes();
       address += out.bytes();
       bytes -= out.bytes();
     }
   }
-  /// Requires: all that is mapped.
   void unmap(uint64_t iova, uint64_t bytes) {
     demand(domain_.unmap(iopt::iova_range::sized({iova}, bytes)) == bytes, "unmap");
-    pinner_.unpin_runs(held_, true);
-    held_.clear();
+    mock.unpin(MOCK_FIRST_FRAME, bytes / page, 1);
   }
   void* domain() const { return domain_.handle(); }
+  Domain& policy() { return domain_; }
 
  private:
   static constexpr auto rights = iopt::access_rights::read_write;
   Pinner pinner_;
   Domain domain_;
   std::vector<iopt::run> room_ = std::vector<iopt::run>(4096);
-  std::vector<iopt::run> held_;
 };
 
 /// ours: an io_pagetable, with one domain unless it is to have none.

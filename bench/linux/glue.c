@@ -75,10 +75,22 @@ static struct user_struct user = { .__count = { { 1 } } };
 static struct task_struct task = { .mm = &mm, .user = &user, .usage = { { 1 } }, .memlock = ~0UL };
 struct task_struct *kus_current = &task;
 
-/* ---- pinning ---- */
+/* ---- pinning: the mock's memory, and the bitmaps of dirty reads, which are this process's own ---- */
+static bool is_own(unsigned long start) { return start - MOCK_ADDRESS >= MOCK_PAGES << PAGE_SHIFT; }
 static long pin(unsigned long start, unsigned long n, struct page **pages)
 {
-	return mock.pin_pages(start, n, (u64 *)pages, (u64)KUS_VMEMMAP, 6);
+	unsigned long i;
+
+	if (likely(!is_own(start)))
+		return mock.pin_pages(start, n, (u64 *)pages, (u64)KUS_VMEMMAP, 6);
+	for (i = 0; i < n; i++)
+		pages[i] = pfn_to_page(KUS_PFN_DIRECT | ((start >> PAGE_SHIFT) + i));
+	return n;
+}
+static void unpin(struct page *p, unsigned long n, bool dirty)
+{
+	if (likely(!(page_to_pfn(p) & KUS_PFN_DIRECT)))
+		mock.unpin(page_to_pfn(p), n, dirty);
 }
 _Static_assert(sizeof(struct page) == 1 << 6, "pin() makes pointers to it");
 long pin_user_pages_remote(struct mm_struct *m, unsigned long start, unsigned long n, unsigned int f,
@@ -87,7 +99,7 @@ long pin_user_pages_remote(struct mm_struct *m, unsigned long start, unsigned lo
 int pin_user_pages_fast(unsigned long start, int n, unsigned int f, struct page **pages)
 { return pin(start, n, pages); }
 void unpin_user_page_range_dirty_lock(struct page *p, unsigned long n, bool dirty)
-{ mock.unpin(page_to_pfn(p), n, dirty); }
+{ unpin(p, n, dirty); }
 void unpin_user_pages_dirty_lock(struct page **p, unsigned long n, bool dirty)
 {
 	unsigned long i, k;
@@ -95,11 +107,11 @@ void unpin_user_pages_dirty_lock(struct page **p, unsigned long n, bool dirty)
 	for (i = 0; i < n; i += k) {
 		for (k = 1; i + k < n && p[i + k] == p[i] + k; k++)
 			;
-		mock.unpin(page_to_pfn(p[i]), k, dirty);
+		unpin(p[i], k, dirty);
 	}
 }
 void unpin_user_pages(struct page **p, unsigned long n) { unpin_user_pages_dirty_lock(p, n, false); }
-void unpin_user_page(struct page *p) { mock.unpin(page_to_pfn(p), 1, false); }
+void unpin_user_page(struct page *p) { unpin(p, 1, false); }
 
 /* ---- domains ---- */
 static int set_dirty_tracking(struct iommu_domain *d, bool on) { return 0; }

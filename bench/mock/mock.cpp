@@ -361,7 +361,7 @@ struct layout {
 std::array<layout, MOCK_LAYOUTS> layouts;
 layout* current = nullptr;
 long pinned = 0;
-constexpr std::uint32_t first_frame = 1 << 20;  // 4 GiB
+constexpr std::uint32_t first_frame = MOCK_FIRST_FRAME;
 
 std::size_t page_of(unsigned long address, std::size_t pages) {
   const std::size_t page = (address - MOCK_ADDRESS) >> 12;

@@ -29,6 +29,7 @@ typedef struct mock_run_list mock_run_list;
 enum mock_layout { MOCK_CONTIGUOUS, MOCK_BLOCKS, MOCK_SCATTERED, MOCK_LAYOUTS };
 #define MOCK_ADDRESS 0x200000000000ul
 #define MOCK_PAGES (1ul << 24)
+#define MOCK_FIRST_FRAME (1ul << 20)
 
 struct mock_range {
   uint64_t first, last;

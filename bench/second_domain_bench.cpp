@@ -1,0 +1,112 @@
+// Question   What does it cost to attach a further domain to a table that is full, and to detach it?
+// Baseline   Linux's own type1 (which replays) and iommufd (which fills from the first domain).
+// Unit       ns per attach and detach, 1 GiB mapped. With runs, 16 domains in a row are timed as one.
+// Expect     with runs no more than a small map; with scattered pages the writing of entries.
+// Tried      nothing yet.
+#include "bench/contenders.hpp"
+
+namespace bench {
+namespace {
+
+template <class Pinner, class Domain>
+void attach_ours(benchmark::State& state, mock_layout layout, std::size_t in_a_row) {
+  use_layout(layout);
+  ours<Pinner, Domain, multi_threaded> on(entries::large);
+  on.map(far_iova, MOCK_ADDRESS, gibibyte);
+  stopwatch attach, detach;
+  std::vector<std::unique_ptr<Domain>> more(in_a_row);
+  bool checked = false;
+  for (auto _ : state) {
+    for (auto& d : more) d = std::make_unique<Domain>(true);
+    attach.start();
+    for (auto& d : more) demand(on.table.attach(*d).has_value(), "attach");
+    attach.stop();
+    if (!std::exchange(checked, true))
+      for (auto& d : more) check_shown(d->handle(), far_iova, MOCK_ADDRESS, gibibyte);
+    detach.start();
+    for (auto& d : more) demand(on.table.detach(*d), "detach");
+    detach.stop();
+    for (auto& d : more) demand(mock_domain_entries(d->handle()) == 0, "entries are left");
+  }
+  const double rounds = static_cast<double>(state.iterations()) * static_cast<double>(in_a_row);
+  state.counters["attach"] = attach.ns / rounds;
+  state.counters["detach"] = detach.ns / rounds;
+  on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
+}
+
+#ifdef IOPT_BENCH_LINUX
+void attach_type1(benchmark::State& state, mock_layout layout) {
+  use_layout(layout);
+  type1 on(linux_locked, entries::large);
+  on.map(far_iova, MOCK_ADDRESS, gibibyte);
+  stopwatch attach, detach;
+  bool checked = false;
+  for (auto _ : state) {
+    linux_group second{1, 1, nullptr};
+    attach.start();
+    demand(on.peer().type1_attach(on.container(), &second) == 0, "attach");
+    attach.stop();
+    if (!std::exchange(checked, true)) check_shown(second.domain, far_iova, MOCK_ADDRESS, gibibyte);
+    detach.start();
+    on.peer().type1_detach(on.container(), &second);  // and frees the domain
+    detach.stop();
+  }
+  state.counters["attach"] = attach.ns / static_cast<double>(state.iterations());
+  state.counters["detach"] = detach.ns / static_cast<double>(state.iterations());
+  on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
+}
+
+void attach_iommufd(benchmark::State& state, mock_layout layout) {
+  use_layout(layout);
+  iommufd on(linux_locked, entries::large);
+  on.map(far_iova, MOCK_ADDRESS, gibibyte);
+  stopwatch attach, detach;
+  bool checked = false;
+  for (auto _ : state) {
+    void* const second = mock_domain_create(1);
+    attach.start();
+    demand(on.peer().iommufd_attach(on.table(), second) == 0, "attach");
+    attach.stop();
+    if (!std::exchange(checked, true)) check_shown(second, far_iova, MOCK_ADDRESS, gibibyte);
+    detach.start();
+    on.peer().iommufd_detach(on.table(), second);
+    detach.stop();
+    demand(mock_domain_entries(second) == 0, "entries are left");
+    mock_domain_destroy(second);
+  }
+  state.counters["attach"] = attach.ns / static_cast<double>(state.iterations());
+  state.counters["detach"] = detach.ns / static_cast<double>(state.iterations());
+  on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
+}
+#endif
+
+[[maybe_unused]] const bool registered = [] {
+  struct shape {
+    const char* name;
+    mock_layout layout;
+    std::size_t in_a_row;
+  };
+  for (const shape s :
+       {shape{"contiguous", MOCK_CONTIGUOUS, 16}, shape{"scattered", MOCK_SCATTERED, 1}}) {
+    const auto one = [s](const char* who, auto f) {
+      add("second_domain_" + std::string(s.name) + "/" + who, f)->MinTime(0.04);
+    };
+    one("iopt_arrays", [s](benchmark::State& state) {
+      attach_ours<page_array_pinner, plain_domain>(state, s.layout, 1);
+    });
+    one("iopt_runs", [s](benchmark::State& state) {
+      attach_ours<run_pinner, refined_domain>(state, s.layout, s.in_a_row);
+    });
+#ifdef IOPT_BENCH_LINUX
+    one("type1", [s](benchmark::State& state) { attach_type1(state, s.layout); });
+    one("iommufd", [s](benchmark::State& state) { attach_iommufd(state, s.layout); });
+#endif
+  }
+  return true;
+}();
+
+}  // namespace
+}  // namespace bench
