@@ -22,22 +22,27 @@ void bulk(benchmark::State& state, work w, Make make) {
   use_layout(w.layout);
   auto on = make();
   const uint64_t stride = std::max(w.bytes, gibibyte);
+  const auto map_all = [&] {
+    for (uint64_t n = 0; n < w.in_a_row; ++n) on->map(far_iova + n * stride, MOCK_ADDRESS, w.bytes);
+  };
+  const auto unmap_all = [&] {
+    for (uint64_t n = 0; n < w.in_a_row; ++n) on->unmap(far_iova + n * stride, w.bytes);
+  };
+  map_all();
+  for (uint64_t n = 0; n < w.in_a_row; ++n)
+    check_shown(on->domain(), far_iova + n * stride, MOCK_ADDRESS, w.bytes,
+                n == 0 && w.bytes == gibibyte ? page : mebibyte + page);
+  demand(mock_pinned() == static_cast<long>(w.in_a_row * w.bytes / page), "pins");
+  unmap_all();
+  check_empty(on->domain());
   stopwatch map, unmap;
-  bool checked = false;
   for (auto _ : state) {
     map.start();
-    for (uint64_t n = 0; n < w.in_a_row; ++n) on->map(far_iova + n * stride, MOCK_ADDRESS, w.bytes);
+    map_all();
     map.stop();
-    if (!checked) {
-      for (uint64_t n = 0; n < w.in_a_row; ++n)
-        check_shown(on->domain(), far_iova + n * stride, MOCK_ADDRESS, w.bytes,
-                    w.bytes > gibibyte ? mebibyte + page : page);
-      demand(mock_pinned() >= static_cast<long>(w.bytes / page), "too little is pinned");
-    }
     unmap.start();
-    for (uint64_t n = 0; n < w.in_a_row; ++n) on->unmap(far_iova + n * stride, w.bytes);
+    unmap_all();
     unmap.stop();
-    if (!std::exchange(checked, true)) check_empty(on->domain());
   }
   check_empty(on->domain());
   const double rounds = static_cast<double>(state.iterations() * w.in_a_row);
@@ -71,11 +76,13 @@ using locked = ours<Pinner, Domain, multi_threaded>;
       return [s] { return std::make_unique<Contender>(s.of); };
     };
     const uint64_t with_runs = s.short_with_runs ? 64 : 1;
-    one("bare_arrays", 1, with(std::type_identity<bare<page_array_pinner, plain_domain>>()));
+    one("bare_arrays", 1, with(std::type_identity<bare<plain_domain>>()));
     one("iopt_arrays", 1, with(std::type_identity<locked<page_array_pinner, plain_domain>>()));
     one("iopt_arrays_refined", 1,
         with(std::type_identity<locked<page_array_pinner, refined_domain>>()));
-    one("bare_runs", with_runs, with(std::type_identity<bare<run_pinner, refined_domain>>()));
+    one("bare_arrays_refined", 1, with(std::type_identity<bare<refined_domain>>()));
+    if (s.layout != MOCK_SCATTERED)
+      one("bare_runs", with_runs, with(std::type_identity<bare_runs>()));
     one("iopt_runs", with_runs, with(std::type_identity<locked<run_pinner, refined_domain>>()));
 #ifdef IOPT_BENCH_LINUX
     one("type1", 1, [s] { return std::make_unique<type1>(linux_locked, s.of); });

@@ -70,32 +70,31 @@ class stopwatch {
 /// Whether there are large entries in a domain.
 enum class entries : bool { of_4k, large };
 
-/// bare: pin, join runs, map them; unmap, unpin. It keeps nothing, so it unpins by number.
-template <class Pinner, class Domain>
+/// bare: pin arrays of pages, join them, map one run a call or, with vectors, many; unmap, unpin. No
+/// type of the engine is in it, and it keeps nothing, so it unpins by number.
+template <class Domain>
 class bare {
  public:
   explicit bare(entries e) : domain_(e == entries::large) {}
 
   void map(uint64_t iova, uint64_t address, uint64_t bytes) {
-    while (bytes != 0) {
-      iopt::run_list out{room_};
-      demand(pinner_.pin({}, iopt::user_range::sized({address}, bytes), rights, out).has_value(),
-             "pin");
-      if constexpr (iopt::run_mapping_domain<Domain>) {
-        demand(domain_.map_runs({iova}, out.view(), rights).has_value(), "map_runs");
-      } else {
-        uint64_t at = iova;
-        for (const iopt::run& r : out) {
-          demand(domain_.map(iopt::iova_range::sized({at}, r.length_bytes), r.first, {rights})
-                     .has_value(),
-                 "map");
-          at += r.length_bytes;
+    alignas(64) uint64_t pages[512];
+    uint64_t first = 0, joined = 0;
+    for (uint64_t left = bytes / page; left != 0;) {
+      const std::size_t some = std::min<uint64_t>(left, std::size(pages));
+      demand(mock.pin_pages(address, some, pages, 0, 12) == some, "pin");
+      for (std::size_t n = 0; n < some; ++n) {
+        if (pages[n] != first + joined || joined == 0) {
+          if (joined != 0) iova = put(iova, first, joined);
+          first = pages[n];
+          joined = 0;
         }
+        joined += page;
       }
-      iova += out.bytes();
-      address += out.bytes();
-      bytes -= out.bytes();
+      left -= some;
+      address += some * page;
     }
+    flush(put(iova, first, joined));
   }
   void unmap(uint64_t iova, uint64_t bytes) {
     demand(domain_.unmap(iopt::iova_range::sized({iova}, bytes)) == bytes, "unmap");
@@ -105,9 +104,51 @@ class bare {
   Domain& policy() { return domain_; }
 
  private:
-  static constexpr auto rights = iopt::access_rights::read_write;
-  Pinner pinner_;
+  static constexpr bool has_vectors = iopt::run_mapping_domain<Domain>;
+  static constexpr int rights = 3;
+
+  /// Maps a run, or puts it off, with those that end at `iova`. Returns where the next one goes.
+  uint64_t put(uint64_t iova, uint64_t first, uint64_t bytes) {
+    if constexpr (has_vectors) {
+      if (count_ == room_.size()) flush(iova);
+      room_[count_++] = iopt::run({first}, bytes);
+    } else {
+      demand(mock.map(domain_.handle(), iova, first, bytes, rights) == 0, "map");
+    }
+    waiting_ += bytes;
+    return iova + bytes;
+  }
+  void flush(uint64_t iova) {
+    if constexpr (has_vectors)
+      demand(mock.map_runs(domain_.handle(), iova - waiting_, room_.data(), count_, rights) == 0,
+             "map_runs");
+    count_ = waiting_ = 0;
+  }
+
   Domain domain_;
+  std::vector<iopt::run> room_ = std::vector<iopt::run>(4096);
+  std::size_t count_ = 0;
+  uint64_t waiting_ = 0;
+};
+
+/// bare_runs: the same with a pinner and a domain of runs, for memory that is a few.
+class bare_runs {
+ public:
+  explicit bare_runs(entries e) : domain_(e == entries::large) {}
+
+  void map(uint64_t iova, uint64_t address, uint64_t bytes) {
+    iopt::run_list out{room_};
+    demand(mock.pin_runs(address, bytes / page, &out) == bytes / page, "pin");
+    demand(mock.map_runs(domain_.handle(), iova, room_.data(), out.size(), 3) == 0, "map_runs");
+  }
+  void unmap(uint64_t iova, uint64_t bytes) {
+    demand(domain_.unmap(iopt::iova_range::sized({iova}, bytes)) == bytes, "unmap");
+    mock.unpin(MOCK_FIRST_FRAME, bytes / page, 1);
+  }
+  void* domain() const { return domain_.handle(); }
+
+ private:
+  refined_domain domain_;
   std::vector<iopt::run> room_ = std::vector<iopt::run>(4096);
 };
 

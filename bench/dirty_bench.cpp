@@ -61,7 +61,7 @@ void read_ours(benchmark::State& state, unsigned percent) {
 
 void read_bare(benchmark::State& state, unsigned percent) {
   use_layout(MOCK_SCATTERED);
-  bare<page_array_pinner, refined_domain> on(entries::of_4k);
+  bare<refined_domain> on(entries::of_4k);
   on.map(far_iova, MOCK_ADDRESS, gibibyte);
   reading(state, on.domain(), percent, false, [&] {
     uint64_t told = 0;

@@ -69,7 +69,7 @@ auto made() {
     add("pair/" + name + "/" + std::to_string(live),
         [live, make](benchmark::State& state) { pair(state, live, make); });
   };
-  one("bare", 0, made<bare<page_array_pinner, plain_domain>>());
+  one("bare", 0, made<bare<plain_domain>>());
   for (const std::size_t live : {0u, 1000u, 60000u}) {
     one("iopt_locked", live, made<ours<page_array_pinner, plain_domain, multi_threaded>>());
     one("iopt_locked_refined", live, made<ours<run_pinner, refined_domain, multi_threaded>>());

@@ -142,7 +142,7 @@ class page_array_pinner : public mock_pinner {
                          iopt::run_list& out) noexcept {
     std::uint64_t left = where.length() >> 12;
     for (std::uint64_t at = where.first.value; left != 0;) {
-      iopt::physical pages[batch_pages];
+      alignas(64) iopt::physical pages[batch_pages];
       static_assert(sizeof(iopt::physical) == sizeof(std::uint64_t));
       const std::size_t asked = std::min<std::uint64_t>(left, batch_pages);
       mock.pin_pages(at, asked, &pages[0].value, 0, 12);
