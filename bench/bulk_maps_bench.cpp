@@ -45,9 +45,8 @@ void bulk(benchmark::State& state, work w, Make make) {
     unmap.stop();
   }
   check_empty(on->domain());
-  const double rounds = static_cast<double>(state.iterations() * w.in_a_row);
-  state.counters["map"] = map.ns / rounds;
-  state.counters["unmap"] = unmap.ns / rounds;
+  tell(state, "map", map, w.in_a_row);
+  tell(state, "unmap", unmap, w.in_a_row);
 }
 
 template <class Pinner, class Domain>

@@ -67,6 +67,13 @@ class stopwatch {
   double begin_ = 0;
 };
 
+/// What a stopwatch says of one of `count` things in each iteration, as a counter.
+inline void tell(benchmark::State& state, const char* name, const stopwatch& watch,
+                 uint64_t count = 1) {
+  state.counters[name] =
+      watch.ns / (static_cast<double>(state.iterations()) * static_cast<double>(count));
+}
+
 /// Whether there are large entries in a domain.
 enum class entries : bool { of_4k, large };
 
@@ -83,13 +90,15 @@ class bare {
     for (uint64_t left = bytes / page; left != 0;) {
       const std::size_t some = std::min<uint64_t>(left, std::size(pages));
       demand(mock.pin_pages(address, some, pages, 0, 12) == some, "pin");
-      for (std::size_t n = 0; n < some; ++n) {
+      for (std::size_t n = 0, next; n < some; n = next) {
+        next = n + 1;
+        while (next < some && pages[next] == pages[n] + (next - n) * page) ++next;
         if (pages[n] != first + joined || joined == 0) {
           if (joined != 0) iova = put(iova, first, joined);
           first = pages[n];
           joined = 0;
         }
-        joined += page;
+        joined += (next - n) * page;
       }
       left -= some;
       address += some * page;

@@ -39,7 +39,7 @@ void reading(benchmark::State& state, void* domain, unsigned percent, bool fills
       demand(told == dirty, "dirty pages");
     }
   }
-  state.counters["read"] = watch.ns / static_cast<double>(state.iterations());
+  tell(state, "read", watch);
 }
 
 void read_ours(benchmark::State& state, unsigned percent) {

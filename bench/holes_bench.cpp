@@ -78,7 +78,7 @@ void punch_ours(benchmark::State& state, uint64_t bytes) {
     demand(on.table.unmap_all().outcome.has_value(), "unmap_all");
     check_empty(on.domain());
   }
-  state.counters["hole"] = punch.ns / static_cast<double>(state.iterations() * holes);
+  tell(state, "hole", punch, holes);
 }
 
 void punch_bare(benchmark::State& state, uint64_t bytes) {
@@ -112,7 +112,7 @@ void punch_bare(benchmark::State& state, uint64_t bytes) {
          left = static_cast<uint64_t>(mock_pinned()))
       mock.unpin(MOCK_FIRST_FRAME, std::min<uint64_t>(left, MOCK_PAGES), 0);
   }
-  state.counters["hole"] = punch.ns / static_cast<double>(state.iterations() * holes);
+  tell(state, "hole", punch, holes);
 }
 
 #ifdef IOPT_BENCH_LINUX
@@ -133,7 +133,7 @@ void punch_iommufd(benchmark::State& state) {
     punch.stop();
     check(on.domain(), gibibyte, at, gibibyte / page - at.size());
   }
-  state.counters["hole"] = punch.ns / static_cast<double>(state.iterations() * holes);
+  tell(state, "hole", punch, holes);
   demand(mock_pinned() == 0, "pins are left");
 }
 #endif

@@ -33,9 +33,8 @@ void attach_ours(benchmark::State& state, mock_layout layout, std::size_t in_a_r
     detach.stop();
     for (auto& d : more) demand(mock_domain_entries(d->handle()) == 0, "entries are left");
   }
-  const double rounds = static_cast<double>(state.iterations()) * static_cast<double>(in_a_row);
-  state.counters["attach"] = attach.ns / rounds;
-  state.counters["detach"] = detach.ns / rounds;
+  tell(state, "attach", attach, in_a_row);
+  tell(state, "detach", detach, in_a_row);
   on.unmap(far_iova, gibibyte);
   check_empty(on.domain());
 }
@@ -56,8 +55,8 @@ void attach_type1(benchmark::State& state, mock_layout layout) {
     on.peer().type1_detach(on.container(), &second);  // and frees the domain
     detach.stop();
   }
-  state.counters["attach"] = attach.ns / static_cast<double>(state.iterations());
-  state.counters["detach"] = detach.ns / static_cast<double>(state.iterations());
+  tell(state, "attach", attach);
+  tell(state, "detach", detach);
   on.unmap(far_iova, gibibyte);
   check_empty(on.domain());
 }
@@ -79,8 +78,8 @@ void attach_iommufd(benchmark::State& state, mock_layout layout) {
     demand(mock_domain_entries(second) == 0, "entries are left");
     mock_domain_destroy(second);
   }
-  state.counters["attach"] = attach.ns / static_cast<double>(state.iterations());
-  state.counters["detach"] = detach.ns / static_cast<double>(state.iterations());
+  tell(state, "attach", attach);
+  tell(state, "detach", detach);
   on.unmap(far_iova, gibibyte);
   check_empty(on.domain());
 }
