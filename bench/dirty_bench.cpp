@@ -57,6 +57,7 @@ void read_ours(benchmark::State& state, unsigned percent) {
     return uint64_t{0};
   });
   on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
 }
 
 void read_bare(benchmark::State& state, unsigned percent) {
@@ -71,6 +72,7 @@ void read_bare(benchmark::State& state, unsigned percent) {
     return told;
   });
   on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
 }
 
 #ifdef IOPT_BENCH_LINUX
@@ -85,6 +87,7 @@ void read_iommufd(benchmark::State& state, unsigned percent) {
     return uint64_t{0};
   });
   on.unmap(far_iova, gibibyte);
+  check_empty(on.domain());
 }
 #endif
 

@@ -29,6 +29,14 @@ void fill(Contender& on, comb c) {
   std::shuffle(order.begin(), order.end(), random);
   for (const uint64_t n : order) on.map(c.first + n * c.period, MOCK_ADDRESS + n * c.used, c.used);
 }
+template <class Contender>
+void empty(Contender& on, comb c) {
+  for (uint64_t n = 0; n < areas; ++n) {
+    check_shown(on.domain(), c.first + n * c.period, MOCK_ADDRESS + n * c.used, c.used);
+    on.unmap(c.first + n * c.period, c.used);
+  }
+  check_empty(on.domain());
+}
 
 void choose_ours(benchmark::State& state, comb c) {
   use_layout(MOCK_SCATTERED);
@@ -42,6 +50,7 @@ void choose_ours(benchmark::State& state, comb c) {
     demand(at && at->value == c.answer, "choice");
     on.unmap(c.answer, wanted);
   }
+  empty(on, c);
 }
 
 #ifdef IOPT_BENCH_LINUX
@@ -54,6 +63,7 @@ void choose_iommufd(benchmark::State& state, comb c) {
     demand(on.peer().iommufd_choose_iova(on.table(), &at, address, wanted) == 0 && at == c.answer,
            "choice");
   }
+  empty(on, c);
 }
 #endif
 
