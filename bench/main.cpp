@@ -7,7 +7,9 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <thread>
 
 #include "bench/mock/mock.h"
@@ -33,5 +35,7 @@ int main(int count, char** arguments) {
   if (benchmark::ReportUnrecognizedArguments(count, arguments)) return 2;
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+  std::cout.flush();
+  std::fflush(nullptr);
   std::_Exit(0);  // the parked thread stays where it is
 }
