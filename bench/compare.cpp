@@ -35,9 +35,10 @@
 //   look-up, hit, 64 K areas   | hit/iopt/65536 | hit/absl/65536 | hit/s_tree/65536 | peer 3.7x | floor 1.5x
 //
 // With --baseline, the outputs of an earlier run (files of the same names in FOLDER) are compared as
-// well: for each row the median of `ours`, divided by that of its floor or else its peer where they
-// ran, since machines have slow days. Below 5 % is noise; above is told; a regression makes the exit
-// code 3. It is 2 for input that cannot be read, else 0: goals that are not reached are told, no error.
+// well: for each row the median of `ours`, and its ratios to peer and floor. A slow day of the machine
+// shows in the one alone, a lucky peer in another: what counts is the least change that all agree on.
+// Below 5 % is noise; above is told; a regression makes the exit code 3. It is 2 for input that cannot
+// be read, else 0: goals that are not reached are told, no error.
 
 #include <algorithm>
 #include <charconv>
@@ -333,24 +334,31 @@ void plot(const std::vector<judged>& all, const std::filesystem::path& file) {
 
 // --- Against an earlier run ---
 
-/// What is compared between runs: ours by its floor or peer, which see the same machine.
-std::optional<double> standing(const judged& j, const judged& other) {
-  if (j.above_floor && other.above_floor) return j.above_floor;
-  if (j.faster && other.faster) return 1 / *j.faster;
-  return j.ours;
+/// How much more time ours takes than before, in percent: the least that all measures agree on.
+double change(const judged& now, const judged& before) {
+  std::optional<double> least;
+  bool agreed = true;
+  const auto look = [&](std::optional<double> a, std::optional<double> b) {
+    if (!a || !b || *a <= 0) return;
+    const double percent = (*b / *a - 1) * 100;
+    if (least) agreed = agreed && (*least > 0) == (percent > 0);
+    if (!least || std::abs(percent) < std::abs(*least)) least = percent;
+  };
+  look(before.ours, now.ours);
+  look(now.faster, before.faster);
+  look(before.above_floor, now.above_floor);
+  return least && agreed ? *least : 0;
 }
 
 bool tell_changes(const std::vector<judged>& now, const std::vector<judged>& before,
                   std::ostream& out) {
   bool worse = false;
   for (std::size_t n = 0; n < now.size(); ++n) {
-    const auto a = standing(before[n], now[n]), b = standing(now[n], before[n]);
-    if (!a || !b || *a == 0) continue;
-    const double change = (*b / *a - 1) * 100;
-    if (std::abs(change) < 5) continue;
-    out << (change > 0 ? "slower: " : "faster: ") << now[n].from->what << ": "
-        << shown(std::abs(change), " %") << "\n";
-    worse = worse || change > 0;
+    const double percent = change(now[n], before[n]);
+    if (std::abs(percent) < 5) continue;
+    out << (percent > 0 ? "slower: " : "faster: ") << now[n].from->what << ": "
+        << shown(std::abs(percent), " %") << "\n";
+    worse = worse || percent > 0;
   }
   return worse;
 }
