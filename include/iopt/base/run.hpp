@@ -3,17 +3,21 @@
 // A pinner appends what it pinned, a domain appends what it held; both through a run_list, which
 // joins neighbours, so that a gibibyte of contiguous memory is one run however it is handed over.
 //
-// Layer: base. Includes: base/access.hpp, base/address.hpp, base/assert.hpp, the standard library.
+// Layer: base. Includes: base/access.hpp, base/address.hpp, base/assert.hpp,
+// base/run_joining.hpp, the standard library.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
+#include "iopt/base/run_joining.hpp"
 
 namespace iopt {
 
@@ -88,20 +92,24 @@ class run_list {
     return true;
   }
 
-  /// Appends pages of one size from an array of their addresses, as many as fit, joined.
-  /// Returns how many it took. Cost: O(pages), a compare and an add each.
+  /// Appends pages of one size from an array of their addresses, as many as fit, joined: what
+  /// append() does for one after the other. Returns how many it took. Requires: `page_bytes` > 0, and
+  /// no page passes 2^64 - 1. Cost: O(pages); no branch depends on one page.
   constexpr std::size_t append_pages(std::span<const physical> pages, std::uint64_t page_bytes,
                                      memory_type type = memory_type::cached) noexcept {
-    std::size_t taken = 0;
-    while (taken < pages.size()) {
-      const std::uint64_t start = pages[taken].value;
-      std::size_t end = taken + 1;
-      while (end < pages.size() && pages[end].value == start + (end - taken) * page_bytes) ++end;
-      if (pages[end - 1].value < start) end = taken + (top - start) / page_bytes + 1;  // wrapped
-      if (!append(run({start}, (end - taken) * page_bytes, type))) break;
-      taken = end;
-    }
-    return taken;
+    return append_words(pages, page_bytes, 1, type);
+  }
+
+  /// The same, from an array of frame numbers: addresses divided by `page_bytes`.
+  constexpr std::size_t append_frames(std::span<const std::uint64_t> frames,
+                                      std::uint64_t page_bytes,
+                                      memory_type type = memory_type::cached) noexcept {
+    return append_words(frames, 1, page_bytes, type);
+  }
+  constexpr std::size_t append_frames(std::span<const std::uint32_t> frames,
+                                      std::uint64_t page_bytes,
+                                      memory_type type = memory_type::cached) noexcept {
+    return append_words(frames, 1, page_bytes, type);
   }
 
   /// Removes the first bytes, trimming the run in which they end. The storage of whole runs that go
@@ -144,6 +152,67 @@ class run_list {
   }
 
  private:
+  /// Pages at word * scale, of step * scale bytes.
+  template <class Word>
+  constexpr std::size_t append_words(std::span<const Word> words, std::uint64_t step,
+                                     std::uint64_t scale, memory_type type) noexcept {
+    std::size_t taken = 0;
+    while (taken < words.size()) {
+      const std::uint64_t word = detail::word_of(words[taken]);
+      if (!append(run({word * scale}, step * scale, type))) break;
+      ++taken;
+      if consteval {
+        continue;
+      } else {
+        taken += append_blocks(words.subspan(taken), word + step, step, step * scale);
+      }
+    }
+    return taken;
+  }
+
+  /// Appends blocks of pages behind one that append() took; stops where append() must see to one.
+  template <class Word>
+  std::size_t append_blocks(std::span<const Word> words, std::uint64_t next, std::uint64_t step,
+                            std::uint64_t page_bytes) noexcept {
+    using detail::joining_block;
+    constexpr std::size_t most_blocks = 512;  // between two looks at the length of a run
+    constexpr std::uint64_t most_pages = most_blocks * joining_block;
+    if constexpr (std::endian::native != std::endian::little) return 0;  // a run's words are others
+    if (page_bytes > run::longest / most_pages) return 0;
+    if (step == page_bytes && !std::is_same_v<Word, physical>) return 0;  // frame 0 could go on
+    const std::uint64_t longest = run::longest - most_pages * page_bytes;
+    const std::uint64_t type = std::uint64_t{runs_[size_ - 1].type_bits} << 60;
+    std::byte* const begin = reinterpret_cast<std::byte*>(runs_);
+    detail::joining j{.last = begin + (size_ - 1) * sizeof(run),
+                      .length = runs_[size_ - 1].length_bytes | type,
+                      .next = next,
+                      .step = step,
+                      .page_bytes = page_bytes,
+                      .one_page = page_bytes | type};
+    std::size_t taken = 0;
+    while (words.size() - taken >= joining_block && j.length - type <= longest) {
+      const Word* const block = words.data() + taken;
+      const std::size_t blocks = (words.size() - taken) / joining_block;
+      const std::size_t going_on =
+          joining_block *
+          detail::blocks_going_on(block, blocks < most_blocks ? blocks : most_blocks, j.next, step);
+      if (going_on != 0) {
+        j.length += going_on * page_bytes;
+        j.next += going_on * step;
+        taken += going_on;
+        continue;
+      }
+      const auto used = static_cast<std::size_t>(j.last - begin) / sizeof(run) + 1;
+      if (capacity_ - used < joining_block) break;
+      detail::join_block(j, block);
+      taken += joining_block;
+    }
+    j.close();
+    size_ = static_cast<std::size_t>(j.last - begin) / sizeof(run) + 1;
+    bytes_ += taken * page_bytes;
+    return taken;
+  }
+
   run* runs_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;

@@ -120,7 +120,7 @@ class pinner {
         return fail(pinned == 0 ? errc::bad_address : static_cast<errc>(-pinned));
       }
       const std::span<const std::uint64_t> got{frames.data(), static_cast<std::size_t>(pinned)};
-      const std::size_t taken = append(got, out);
+      const std::size_t taken = out.append_frames(got, page_bytes);
       give_back(got.subspan(taken));
       if (taken != asked) return {};
       left -= taken;
@@ -197,15 +197,6 @@ class pinner {
     std::size_t count = 1;
     while (count < frames.size() && frames[count] == frames[0] + count) ++count;
     return count;
-  }
-  static std::size_t append(std::span<const std::uint64_t> frames, run_list& out) noexcept {
-    std::size_t taken = 0;
-    while (taken != frames.size()) {
-      const std::size_t count = neighbours(frames.subspan(taken));
-      if (!out.append(run({frames[taken] * page_bytes}, count * page_bytes))) break;
-      taken += count;
-    }
-    return taken;
   }
   void give_back(std::span<const std::uint64_t> frames) noexcept {
     while (!frames.empty()) {
