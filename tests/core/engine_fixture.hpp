@@ -42,6 +42,10 @@ struct pages_16k : plain_traits {
 struct pages_64k : plain_traits {
   static constexpr std::uint64_t page_bytes = 64 * kibibyte;
 };
+/// As arm64 has it: entries of the level above its pages of 64 KiB are 512 MiB.
+struct arm_pages_64k : pages_64k {
+  static constexpr std::uint64_t huge_page_bytes = 512 * mebibyte;
+};
 struct indexed_traits : plain_traits {
   static constexpr bool reverse_index = true;
 };
@@ -75,6 +79,8 @@ using no_split = kind<no_split_domain>;
 using unreadable = kind<unreadable_domain, pages_16k>;
 using lesser = kind<lesser_domain>;
 using locked = kind<full_domain, locked_traits>;
+using full_16k = kind<full_domain, pages_16k>;
+using full_64k = kind<full_domain, arm_pages_64k>;
 }  // namespace kinds
 
 /// The kinds that every test of the engine runs on: with each ability, and without. None has a comma

@@ -827,7 +827,8 @@ class game {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the engine does what a naive oracle does", "[model]", IOPT_TEST_KINDS) {
+TEMPLATE_TEST_CASE("the engine does what a naive oracle does", "[model]", IOPT_TEST_KINDS,
+                   iopt::test::kinds::full_16k, iopt::test::kinds::full_64k) {
   constexpr std::uint64_t page = TestType::traits::page_bytes;
   const std::uint64_t windows[] = {0, 1000 * page, top - 32 * page + 1};
   const std::uint64_t pieces[] = {mock::contiguity::scattered, 4 * page,
