@@ -36,10 +36,16 @@
 #include "iopt/base/page_sizes.hpp"
 #include "iopt/base/range.hpp"
 
+// For CPUs with other pages, 16384 or 65536: the same in every file of a program.
+#ifndef IOPT_HOST_PAGE_BYTES
+#define IOPT_HOST_PAGE_BYTES 4096
+#endif
+
 namespace iopt::host {
 
 /// The page of this backend and of the CPUs that it runs on, in bytes.
-inline constexpr std::uint64_t page_bytes = 4096;
+inline constexpr std::uint64_t page_bytes = IOPT_HOST_PAGE_BYTES;
+static_assert(is_power_of_two(page_bytes) && page_bytes >= 4096);
 
 class physical_memory;
 
