@@ -49,7 +49,8 @@ have_command() { command -v "$1" >/dev/null; }
 have_header() {
   local header
   for header in "$@"; do
-    if printf '#include <%s>\n' "$header" | "$compiler" -std=c++17 -x c++ -M - >/dev/null 2>&1; then
+    if printf '#include <%s>\n' "$header" |
+      "$compiler" "${cross_flags[@]}" -std=c++17 -x c++ -M - >/dev/null 2>&1; then
       return 0
     fi
   done
@@ -61,6 +62,7 @@ package_of_compiler() {
   case "${1##*/}" in
     clang++ | clang++-*) echo "clang${1##*clang++}" ;;
     g++ | g++-*) echo "${1##*/}" ;;
+    *-linux-gnu*-g++) echo "g++-$(basename "$1" -g++)" ;;
     *) have_command "$1" || die "no such compiler: $1" ;;
   esac
 }
@@ -88,6 +90,20 @@ choose_compiler() {
   fi
 }
 
+# choose_emulator: where the compiler is for another processor than this one, sets `emulator` to
+# what runs its programs. They are linked statically, so that it needs no libraries of theirs; what
+# is only headers (Catch2 2, Boost.ICL) they take from this system, after their own.
+emulator='' cross_flags=()
+choose_emulator() {
+  local processor
+  processor=$("$compiler" -dumpmachine)
+  processor=${processor%%-*}
+  [ "$processor" != "$(uname -m)" ] || return 0
+  have_command "qemu-$processor" || install_packages qemu-user
+  emulator=$(command -v "qemu-$processor") || die "nothing here runs programs for $processor"
+  cross_flags=(-idirafter /usr/include)
+}
+
 # need_build_tools: a compiler, CMake, and Ninja or make.
 need_build_tools() {
   local missing=() package
@@ -97,4 +113,5 @@ need_build_tools() {
   have_command ninja || have_command make || missing+=(ninja-build)
   [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
   choose_compiler
+  choose_emulator
 }

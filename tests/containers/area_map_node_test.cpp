@@ -74,6 +74,16 @@ TEST_CASE("the holes of a leaf are those before its entries", "[area_map_node]")
   }
 }
 
+TEST_CASE("a leaf without entries has no holes", "[area_map_node]") {
+  area_map_node leaf{};
+  std::fill(std::begin(leaf.last), std::end(leaf.last), top);
+  leaf.space_first = 100;
+  CHECK(iopt::detail::longest_hole(leaf) == 0);
+  CHECK(iopt::detail::longest_hole_portable(leaf) == 0);
+  CHECK(iopt::detail::long_holes(leaf, 1) == 0);
+  CHECK(iopt::detail::long_holes_portable(leaf, 1) == 0);
+}
+
 TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_node]") {
   struct entry {
     std::uint64_t first, last, value;
