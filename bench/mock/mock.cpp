@@ -163,6 +163,11 @@ u64 iova_to_phys(void* domain, u64 iova) {
   return (entry & address_bits & ~inside) | (iova & inside);
 }
 
+void prefetch(void* domain, u64 iova) {
+  const place here = find(domain, iova);
+  __builtin_prefetch(&here.table[index_of(iova, here.level)], 1);
+}
+
 void iotlb_sync(void*, void*) {}
 
 u64 read_dirty(void* domain, u64 first, u64 last, int clear, int joined, mock_range* out,
@@ -409,7 +414,8 @@ extern "C" {
 
 mock_operations mock = {map_pages, unmap_pages, iova_to_phys, iotlb_sync, read_dirty,
                         map,       unmap,       map_runs,     unmap_runs, translate_range,
-                        split,     pin_pages,   pin_runs,     unpin,      unpin_runs};
+                        split,     prefetch,    pin_pages,    pin_runs,   unpin,
+                        unpin_runs};
 void (*mock_domain_made)(void*, std::uint64_t) = nullptr;
 
 void mock_init() {

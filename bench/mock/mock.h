@@ -57,6 +57,8 @@ struct mock_operations {
   uint64_t (*unmap_runs)(void* domain, uint64_t first, uint64_t last, mock_run_list* out);
   uint64_t (*translate_range)(void* domain, uint64_t first, uint64_t last, mock_run_list* out);
   int (*split)(void* domain, uint64_t first, uint64_t last);
+  // Asks for the memory of the entry of 4 KiB at `iova`, if there is a table for it.
+  void (*prefetch)(void* domain, uint64_t iova);
 
   // --- Memory ---
   // pin_user_pages_fast(): out[n] = base + (frame << shift), which is a struct page * or an address.

@@ -1,6 +1,7 @@
 // bench/mock/policies.hpp - the mock as domains and pinners, by what they can.
 //
-//   plain_domain        map, unmap and translate, as iommu_map(), iommu_unmap(), iommu_iova_to_phys()
+//   plain_domain        map, unmap and translate, as iommu_map(), iommu_unmap(), iommu_iova_to_phys();
+//                       and told ahead where the next entry will be written
 //   refined_domain      and vectors of runs, ranges, splits and dirty bits
 //   page_array_pinner   as pin_user_pages_fast(): an array of pages, joined here
 //   run_pinner          by extents, as an interface of folios would
@@ -45,6 +46,9 @@ class plain_domain {
     return iopt::page_size_set::from_bitmap(mock_domain_page_sizes(mock_));
   }
   iopt::iova_range aperture() const noexcept { return {{0}, {(std::uint64_t{1} << 48) - 1}}; }
+
+  /// A hint, which costs a walk.
+  void prefetch(iopt::iova_range r) const noexcept { mock.prefetch(mock_, r.first.value); }
 
   void* handle() const noexcept { return mock_; }
 
