@@ -112,23 +112,24 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::fill_into(typename area_tree::cursor at,
                                                              attachment_type& to) {
   attachment_type* const list[] = {&to};
-  std::optional<run> begun;
-  if (is_compact(*at.value())) {
-    compact_type& a = compact(*at.value());
-    if (a.held) return moves(a).put_in(list);
-    run place[1];
-    run_list first{place};
-    if (const result<void> taken = moves(a).take(first); !taken) return taken;
-    if (moves(a).is_whole(first)) return moves(a).show(first, list);
-    if (const result<area_type*> grown = expand_at(at); !grown) {
-      moves(a).forgo(first[0]);
-      return fail(grown.error());
-    }
-    if (first[0].type() == memory_type::cached) begun = first[0];
+  if (!is_compact(*at.value())) {
+    area_type& a = full(*at.value());
+    detail::exclusive_lock guard(a.source->mutex);
+    return moves(*a.source).fill(a, list);
   }
-  area_type& a = full(*at.value());
-  detail::exclusive_lock guard(a.source->mutex);
-  return moves(*a.source).fill(a, list, begun);
+  compact_type& a = compact(*at.value());
+  if (a.held) return moves(a).put_in(list);
+  batch_type batch(memory_, detail::batch_size(a.page_count() - 1));
+  if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
+  if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), list);
+  const result<area_type*> grown = expand_at(at);
+  if (!grown) {
+    moves(a).forgo(batch.view());
+    return fail(grown.error());
+  }
+  pages_type& p = *(*grown)->source;
+  detail::exclusive_lock guard(p.mutex);
+  return moves(p).fill(**grown, list, &batch);
 }
 
 /// Takes an area out of a domain, to be flushed; finish_take_down() then, where it was the last.

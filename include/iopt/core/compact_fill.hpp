@@ -28,31 +28,41 @@ class compact_transfer {
   compact_transfer(area_type& a, typename Traits::readers& readers, bool large_pages) noexcept
       : area_(a), readers_(readers), page_by_page_(large_pages ? 0 : Traits::page_bytes) {}
 
-  /// Pins pages of the area, from the first on, until done or another run begins; charged where that
-  /// is done while pinning. Requires: `first` is empty and has room for one run.
+  /// Pins pages of the area, from the first on, until done, or a second run begins, or `out` is full;
+  /// charged where that is done while pinning. Requires: `out` is empty and has room.
   /// Errors: those of the pinner, with the byte of the area. On error nothing is pinned.
-  result<void> take(run_list& first) {
-    const result<void> done = area_.from->take(area_.at_origin(), area_.pin_rights(), first);
-    if (!done) return fail({done.error().code, error_place::request_byte, 0});
-    if (first.empty()) return fail({errc::bad_address, error_place::request_byte, 0});  // as Linux
-    IOPT_ASSERT(first.begin()->type() != memory_type::mmio);
-    if (!charges_while_pinning(area_.from->is.mode) || first.begin()->type() != memory_type::cached)
-      return {};
-    const result<void> charged = area_.from->charge(pages(first.bytes()));
-    if (charged) return {};
-    area_.from->is.pinner->unpin(first[0], area_.writable());
-    return fail({charged.error().code, error_place::request_byte, 0});
+  result<void> take(run_list& out) {
+    const user_range all = area_.at_origin();
+    std::uint64_t charged = 0;
+    do {
+      const std::uint64_t before = out.bytes();
+      user_range rest = all;
+      rest.first += before;
+      result<void> done = area_.from->take(rest, area_.pin_rights(), out);
+      if (done && out.bytes() == before) done = fail(errc::bad_address);  // as the kernel has it
+      if (done && charges_while_pinning(area_.from->is.mode)) {
+        const std::uint64_t fresh = pinned_pages(out.view()) - charged;
+        done = area_.from->charge(fresh);
+        if (done) charged += fresh;
+      }
+      if (!done) {
+        unpin(out.view());
+        area_.from->uncharge(charged);
+        const std::uint64_t byte = before == 0 ? 0 : before - area_.page_offset();
+        return fail({done.error().code, error_place::request_byte, byte});
+      }
+    } while (out.size() == 1 && out.bytes() < all.length() && !out.full());
+    return {};
   }
   /// Gives back what take() gave.
-  void forgo(run taken) noexcept {
-    if (taken.type() != memory_type::cached) return;
-    area_.from->is.pinner->unpin(taken, area_.writable());
-    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pages(taken.length_bytes));
+  void forgo(std::span<const run> taken) noexcept {
+    unpin(taken);
+    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pinned_pages(taken));
   }
   /// Whether what take() gave is all that a compact area can be.
-  bool is_whole(const run_list& first) const noexcept {
-    return first.begin()->type() == memory_type::cached &&
-           first.bytes() == area_.page_count() * Traits::page_bytes;
+  bool is_whole(const run_list& taken) const noexcept {
+    return taken.size() == 1 && taken.begin()->type() == memory_type::cached &&
+           taken.bytes() == area_.page_count() * Traits::page_bytes;
   }
 
   /// Shows what take() gave, which is whole, in domains that do not show the area yet.
@@ -68,6 +78,7 @@ class compact_transfer {
     const result<void> mapped = put_in(domains);
     if (mapped && charged) {
       area_.held = true;
+      area_.filled = fill_state::done;
       return {};
     }
     if (mapped) {
@@ -114,7 +125,15 @@ class compact_transfer {
   }
 
  private:
-  static std::uint64_t pages(std::uint64_t bytes) noexcept { return bytes / Traits::page_bytes; }
+  static std::uint64_t pinned_pages(std::span<const run> runs) noexcept {
+    std::uint64_t bytes = 0;
+    for (const run& r : runs) bytes += r.type() == memory_type::cached ? r.length_bytes : 0;
+    return bytes / Traits::page_bytes;
+  }
+  void unpin(std::span<const run> runs) noexcept {
+    for (const run& r : runs)
+      if (r.type() == memory_type::cached) area_.from->is.pinner->unpin(r, area_.writable());
+  }
   static void flush(attachment_list domains) noexcept {
     for (attachment_type* d : domains) d->flush();
   }

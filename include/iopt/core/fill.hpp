@@ -51,12 +51,12 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
 
   /// Fills `a` into the domains, and makes it a holder if it was none. Memory that its exporter took
   /// away is passed over, but where other domains of the table show it still.
-  /// `begun` is what the caller has taken of its frames already, pinned, and charged where that is
-  /// done while pinning; nothing, or its first pages, and not all.
+  /// `begun` holds what the caller has taken of its frames already, from the first on, pinned, and
+  /// charged where that is done while pinning.
   /// Errors: those of the pinner (with the byte of the area) and of the domains (with the number of
   /// the domain in `domains`, and the byte); not_enough_memory. On error nothing changed, and what
   /// was begun is given back.
-  result<void> fill(area_type& a, attachment_list domains, std::optional<run> begun = {}) {
+  result<void> fill(area_type& a, attachment_list domains, batch_type* begun = nullptr) {
     if (pages_.revoked && a.storage == nullptr) {
       a.filled = fill_state::revoked;
       return {};
@@ -66,11 +66,16 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
       return {};
     }
     const page_range all = a.range;
-    batch_type batch(pages_.from->memory, batch_size(all));
+    std::optional<batch_type> own;
+    if (begun == nullptr) begun = &own.emplace(pages_.from->memory, batch_size(all));
+    batch_type& batch = *begun;
     tally added;
-    if (begun) {
-      batch.list().append(*begun);
-      added.pinned = page_count(begun->length_bytes);
+    for (const run& r : batch.view()) {
+      if (r.type() == memory_type::cached) {
+        added.pinned += page_count(r.length_bytes);
+      } else {
+        added.reserved = true;
+      }
     }
     page_index at = all.first;
     for (;;) {
@@ -153,9 +158,10 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
  private:
   result<void> fill_batch(area_type& a, attachment_list domains, page_range rest, batch_type& batch,
                           tally& added) {
-    page_range missing = rest;
-    missing.first += page_count(batch.bytes());
-    if (const result<void> taken = take(missing, batch.list(), added); !taken) {
+    result<void> taken{};
+    if (const std::uint64_t begun = page_count(batch.bytes()); begun <= rest.last - rest.first)
+      taken = take({rest.first + begun, rest.last}, batch.list(), added);
+    if (!taken) {
       error e = taken.error();
       if (e.place == error_place::request_byte) e.at = byte_in_area(a, {e.at});
       give_back(rest.first, batch);

@@ -361,6 +361,7 @@ class io_pagetable {
   using attachment_type = attachment<Domain, Traits>;
   using block_type = detail::mapping_block<Pinner, Domain, Traits>;
   using transfer = detail::page_transfer<Pinner, Domain, Traits>;
+  using batch_type = run_batch<memory_source_type>;
   using compact_moves = detail::compact_transfer<Pinner, Domain, Traits>;
   using area_tree = area_map<iova, any_area*, memory_source_type>;
   using access_type = access_object<Pinner, Domain, Traits>;
@@ -423,7 +424,6 @@ class io_pagetable {
   result<void> insert(any_area& a, iova at);
   result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
   result<void> fill_one(any_area*& link);
-  result<void> fill_grown(any_area*& link, run first);
   result<iova> fill_or_discard(any_area* chain, iova where);
   result<iova> enter(any_area* chain, user_address hint, std::uint64_t length_bytes,
                      const iova* at);

@@ -355,34 +355,33 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
     return moves(*a.source).fill(a, domains());
   }
   compact_type& a = compact(*link);
-  if (domain_count_ != 0) {
-    run place[1];
-    run_list first{place};
-    if (const result<void> taken = moves(a).take(first); !taken) return taken;
-    if (!moves(a).is_whole(first)) return fill_grown(link, first[0]);
-    if (const result<void> shown = moves(a).show(first, domains()); !shown) return shown;
+  if (domain_count_ == 0) {
+    a.filled = fill_state::done;
+    return {};
   }
-  a.filled = fill_state::done;
-  return {};
-}
-
-/// Fills a compact area in flight, of which `first` is taken, and which must grow for the rest.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::fill_grown(any_area*& link, run first) {
+  const std::uint64_t pages = a.page_count();
+  if (pages == 1) {
+    run place[1];
+    run_list only{place};
+    if (const result<void> taken = moves(a).take(only); !taken) return taken;
+    if (moves(a).is_whole(only)) return moves(a).show(only, domains());
+    moves(a).forgo(only.view());  // memory that is not pinned: a full area knows what to do with it
+  }
+  batch_type batch(memory_, detail::batch_size(pages - 1));
+  if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
+  if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), domains());
   {
     detail::exclusive_lock guard(areas_lock_);
-    const result<area_type*> grown = expand_at(areas_.find(link->where.first));
+    const result<area_type*> grown = expand_at(areas_.find(a.where.first));
     if (grown) link = *grown;
   }
   if (is_compact(*link)) {
-    moves(compact(*link)).forgo(first);
+    moves(a).forgo(batch.view());
     return fail(errc::not_enough_memory);
   }
-  std::optional<run> begun;
-  if (first.type() == memory_type::cached) begun = first;
-  area_type& a = full(*link);
-  detail::exclusive_lock guard(a.source->mutex);
-  return moves(*a.source).fill(a, domains(), begun);
+  area_type& grown = full(*link);
+  detail::exclusive_lock guard(grown.source->mutex);
+  return moves(*grown.source).fill(grown, domains(), &batch);
 }
 
 /// Areas can be seen from here on; who made them may not touch them any more.

@@ -28,6 +28,11 @@ namespace iopt::detail {
 /// How many runs an operation gathers before it passes them on: 64 KiB of them.
 inline constexpr std::size_t batch_runs = 4096;
 
+/// How many runs a batch for one page and `more` needs.
+constexpr std::size_t batch_size(std::uint64_t more) noexcept {
+  return more < batch_runs ? static_cast<std::size_t>(more + 1) : batch_runs;
+}
+
 /// page_frames: what is done with the frames of one pages object, apart from mapping them.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 class page_frames {
@@ -111,8 +116,7 @@ class page_frames {
     return bytes / Traits::page_bytes;
   }
   static std::size_t batch_size(page_range part) noexcept {
-    const std::uint64_t more = part.length_minus_one();
-    return more < batch_runs ? static_cast<std::size_t>(more + 1) : batch_runs;
+    return detail::batch_size(part.length_minus_one());
   }
 
   static std::uint64_t granule(const Domain& d) noexcept {
