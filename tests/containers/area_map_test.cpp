@@ -364,6 +364,25 @@ class walk {
       return got.size() < stop;
     });
     check(got == expected, "for_each_span");
+    used_spans(window);
+  }
+  void used_spans(iova_range window) {
+    std::vector<iova_range> expected, got;
+    for (auto at = model_.find(to_icl(window));
+         at != model_.end() && at->first.lower() <= window.last.value; ++at) {
+      const iova_range part = *from_icl(at->first).intersection(window);
+      if (!expected.empty() && expected.back().last.value + 1 == part.first.value)
+        expected.back().last = part.last;
+      else
+        expected.push_back(part);
+    }
+    const std::size_t stop = random_() % 2 ? ~std::size_t{0} : 1 + random_() % 4;
+    if (expected.size() > stop) expected.resize(stop);
+    subject_->for_each_used_span(window, [&](iova_range r) {
+      got.push_back(r);
+      return got.size() < stop;
+    });
+    check(got == expected, "for_each_used_span");
   }
   void neighbours() {
     const auto at = entry();

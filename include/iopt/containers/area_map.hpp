@@ -69,7 +69,7 @@ class area_map {
   using range_type = closed_range<Address>;
 
   /// cursor: an entry of a map, or none.
-  class cursor {
+  class cursor : detail::leaf_walk {
    public:
     cursor() noexcept = default;
     bool valid() const noexcept { return leaf_ != nullptr; }
@@ -91,37 +91,22 @@ class area_map {
     /// To the entry behind; from the last one, to none. Requires: valid().
     cursor& next() noexcept {
       IOPT_ASSERT(valid());
-      if (++index_ == count_) enter(leaf_->next, 0, &node::next);
+      forward();
       return *this;
     }
     /// To the entry before; from the first one, to none. Requires: valid().
     cursor& prev() noexcept {
       IOPT_ASSERT(valid());
-      if (index_ == 0) {
-        node* before = leaf_->previous;
-        enter(before, before == nullptr ? 1 : before->count, &node::previous);
-      }
-      --index_;
+      back();
       return *this;
     }
     friend bool operator==(cursor a, cursor b) noexcept {
-      return a.leaf_ == b.leaf_ && a.index_ == b.index_;
+      return static_cast<const leaf_walk&>(a) == static_cast<const leaf_walk&>(b);
     }
 
    private:
     friend area_map;
-    cursor(node* leaf, unsigned index) noexcept
-        : leaf_(leaf), index_(index), count_(leaf == nullptr ? 0 : leaf->count) {}
-
-    void enter(node* leaf, unsigned index, node* node::* onward) noexcept {
-      *this = cursor(leaf, index);
-      if (leaf == nullptr || leaf->*onward == nullptr) return;
-      if (const node* third = (leaf->*onward)->*onward) detail::prefetch(third);
-    }
-
-    node* leaf_ = nullptr;
-    std::uint32_t index_ = 0;
-    std::uint32_t count_ = 0;  // that of the leaf
+    using detail::leaf_walk::leaf_walk;
   };
 
   explicit area_map(Memory memory = {}) noexcept : tree_(std::move(memory)) {}
@@ -248,6 +233,27 @@ class area_map {
     tell(f, {{at}, window.last}, cursor());
   }
 
+  /// Walks `window`: f(range) for each maximal span of addresses that are in entries, clipped to the
+  /// window. Where f returns bool, false stops the walk.
+  template <class F>
+  void for_each_used_span(range_type window, F f) const {
+    std::uint64_t first = window.first.value;  // the span, if one is there
+    const auto tell_span = [&](std::uint64_t last) {
+      if constexpr (std::same_as<decltype(f(window)), bool>) return f(range_type{{first}, {last}});
+      f(range_type{{first}, {last}});
+      return true;
+    };
+    bool more = true;
+    detail::for_each_hole(tree_, first, window.last.value, 1,
+                          [&](std::uint64_t hole, std::uint64_t hole_last) {
+                            const bool stop = hole > first && !tell_span(hole - 1);
+                            more = !stop && hole_last != window.last.value;
+                            first = hole_last + 1;
+                            return stop;
+                          });
+    if (more) tell_span(window.last.value);
+  }
+
   /// Offers each hole, clipped to the window and of at least `length` units, in order, to
   /// std::optional<Address> fits(closed_range<Address>), and returns the first answer.
   /// Requires: length > 0.
@@ -344,15 +350,15 @@ std::size_t area_map<Address, Value, Memory, Probe>::find_batch(std::span<const 
       for (std::size_t n = 0; n < width; ++n) {
         Probe::visit();
         at[n] = at[n]->child(detail::count_less(at[n]->last, wanted[n]));
-        detail::prefetch_search(at[n]);
+        detail::prefetch_words(at[n]->last);
       }
     }
     unsigned index[width];
     for (std::size_t n = 0; n < width; ++n) {
       Probe::visit();
       index[n] = detail::count_less(at[n]->last, wanted[n]);
-      detail::prefetch_word(at[n]->first + index[n]);
-      detail::prefetch_word(at[n]->value + index[n]);
+      detail::prefetch_line(at[n]->first + index[n]);
+      detail::prefetch_line(at[n]->value + index[n]);
     }
     for (std::size_t n = 0; n < batch; ++n) {
       const std::uint64_t key = keys[done + n].value;

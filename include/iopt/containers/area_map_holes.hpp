@@ -18,6 +18,16 @@
 
 namespace iopt::detail {
 
+/// Where many of a node's children have holes of the wanted length, a walk will come to them all:
+/// fetches those that come soon, and at the beginning all up to there. `behind` has a bit for each.
+inline void fetch_leaves(const area_map_node& p, std::uint32_t behind, bool beginning) noexcept {
+  constexpr int distance = 4, many = 8;
+  if (std::popcount(behind) < (beginning ? many : distance)) return;
+  for (int n = 1; n <= distance; ++n, behind &= behind - 1)
+    if (beginning || n == distance)
+      prefetch(p.child(static_cast<unsigned>(std::countr_zero(behind))));
+}
+
 /// The leaf behind n that has the next hole of that length, unless all its holes begin behind
 /// `last`. The tree's last hole belongs to no leaf.
 template <class Tree>
@@ -34,11 +44,15 @@ const area_map_node* next_leaf_with_hole(const area_map_node* n, std::uint64_t l
     n = p;
     if (holes == 0) continue;
     if (p->last[std::countr_zero(holes) - 1] >= last) return nullptr;
+    const bool elsewhere = level != 0;
+    std::uint32_t next = holes;
     for (n = descend(p, holes); level != 0; --level) {
       Tree::probe::visit();
-      n = descend(n, at_least(n->first, n->count, length));
+      next = at_least(n->first, n->count, length);
+      n = descend(n, next);
     }
     Tree::probe::visit();
+    fetch_leaves(*n->parent, next & (next - 1), elsewhere);
     return n;
   }
 }
@@ -56,9 +70,22 @@ void for_each_hole(const Tree& tree, std::uint64_t first, std::uint64_t last, st
     return (a <= b && b - a >= length - 1 && f(a, b)) || to >= last;
   };
   if (tree.reaches(first)) {
-    const auto at = tree.descend(first);
-    const area_map_node* leaf = at.leaf;
-    std::uint32_t holes = long_holes(*leaf, length) & (~std::uint32_t{0} << at.index);
+    const area_map_node* leaf = tree.root();
+    for (unsigned level = tree.height(); level != 0; --level) {
+      Tree::probe::visit();
+      const unsigned child = count_less(leaf->last, first);
+      if (level == 1) {  // the walk likely goes on there, so both leaves are fetched side by side
+        const std::uint32_t behind =
+            at_least(leaf->first, leaf->count, length) & (~std::uint32_t{0} << child) << 1;
+        prefetch(leaf->child(child));
+        if (behind != 0) prefetch(leaf->child(static_cast<unsigned>(std::countr_zero(behind))));
+      }
+      leaf = leaf->child(child);
+      if (level == 2) prefetch(leaf);
+    }
+    Tree::probe::visit();
+    std::uint32_t holes =
+        long_holes(*leaf, length) & (~std::uint32_t{0} << count_less(leaf->last, first));
     while (leaf != nullptr) {
       for (; holes != 0; holes &= holes - 1) {
         const auto n = static_cast<unsigned>(std::countr_zero(holes));
