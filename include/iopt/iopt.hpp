@@ -11,6 +11,7 @@
 #include "iopt/containers/coverage_spans.hpp"  // IWYU pragma: export
 #include "iopt/containers/double_span.hpp"     // IWYU pragma: export
 #include "iopt/containers/interval_tree.hpp"   // IWYU pragma: export
+#include "iopt/containers/overlap_map.hpp"     // IWYU pragma: export
 #include "iopt/containers/run_batch.hpp"       // IWYU pragma: export
 #include "iopt/containers/sparse_frames.hpp"   // IWYU pragma: export
 #include "iopt/core/access_object.hpp"         // IWYU pragma: export

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <random>
+#include <span>
 
 #include "tests/catch.hpp"
 
@@ -83,5 +86,22 @@ TEST_CASE("the twins of insert_word and remove_word agree", "[area_map_words]") 
       iopt::detail::remove_word_portable(b.word.data(), at, count);
     }
     if (a.word != b.word) FAIL("step " << step);
+  }
+}
+
+TEST_CASE("the twins of pick_words agree, and stay in 32 words", "[area_map_words]") {
+  random_bits random(6);
+  for (int step = 0; step < 20000; ++step) {
+    words w, a, b;
+    for (std::uint64_t& word : w.word) word = random();
+    std::uint32_t bits = static_cast<std::uint32_t>(random());
+    if (step % 4 == 0) bits &= static_cast<std::uint32_t>(random() & random());
+    if (step % 64 == 0) bits = ~std::uint32_t{0};
+    const auto bytes = [](words& to) { return std::as_writable_bytes(std::span(to.word)).data(); };
+    const unsigned n = iopt::detail::pick_words(w.word.data(), bits, bytes(a));
+    const unsigned m = iopt::detail::pick_words_portable(w.word.data(), bits, bytes(b));
+    if (n != m || n != static_cast<unsigned>(std::popcount(bits)) ||
+        !std::equal(a.word.begin(), a.word.begin() + n, b.word.begin()))
+      FAIL("step " << step);
   }
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -64,6 +65,16 @@ inline void insert_word_portable(std::uint64_t* words, unsigned at, unsigned cou
 inline void remove_word_portable(std::uint64_t* words, unsigned at, unsigned count) noexcept {
   std::memmove(words + at, words + at + 1, (count - at - 1) * sizeof *words);
   words[count - 1] = top;
+}
+
+/// Copies those of 32 words that have their bit set, in order, to memory with room for 32 words,
+/// which may all be written to. Returns how many they are.
+inline unsigned pick_words_portable(const std::uint64_t* words, std::uint32_t bits,
+                                    std::byte* out) noexcept {
+  unsigned picked = 0;
+  for (; bits != 0; bits &= bits - 1)
+    std::memcpy(out + 8 * picked++, words + std::countr_zero(bits), 8);
+  return picked;
 }
 
 // ---- by the target ---------------------------------------------------------------------------
@@ -145,6 +156,17 @@ inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexc
   v = _mm512_mask_mov_epi64(v, static_cast<__mmask8>(moved >> 24), down);
   _mm512_store_si512(words + 24, v);
   words[count - 1] = top;
+}
+
+inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
+                           std::byte* out) noexcept {
+  for (unsigned n = 0; n < 32; n += 8) {
+    const auto eight = static_cast<__mmask8>(bits >> n);
+    const auto picked = static_cast<unsigned>(std::popcount(bits & used_bits(n)));
+    _mm512_storeu_si512(out + std::size_t{8} * picked,
+                        _mm512_maskz_compress_epi64(eight, _mm512_load_si512(words + n)));
+  }
+  return static_cast<unsigned>(std::popcount(bits));
 }
 
 #elif defined(__AVX2__)
@@ -235,8 +257,33 @@ inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexc
   words[count - 1] = top;
 }
 
+/// For each set of bits of four words, the halves of words to move to the front.
+inline constexpr auto picks = [] {
+  std::array<std::array<std::uint32_t, 8>, 16> all{};
+  for (std::uint32_t bits = 0; bits < 16; ++bits)
+    for (std::uint32_t n = 0, to = 0; n < 4; ++n)
+      if ((bits >> n & 1) != 0) all[bits][to] = 2 * n, all[bits][to + 1] = 2 * n + 1, to += 2;
+  return all;
+}();
+
+inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
+                           std::byte* out) noexcept {
+  for (unsigned n = 0; n < 32; n += 4) {
+    const auto order =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(picks[bits >> n & 15].data()));
+    const auto picked = static_cast<unsigned>(std::popcount(bits & used_bits(n)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + std::size_t{8} * picked),
+                        _mm256_permutevar8x32_epi32(load_four(words + n), order));
+  }
+  return static_cast<unsigned>(std::popcount(bits));
+}
+
 #else
 
+inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
+                           std::byte* out) noexcept {
+  return pick_words_portable(words, bits, out);
+}
 inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
   return count_less_portable(words, x);
 }
