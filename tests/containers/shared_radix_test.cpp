@@ -75,6 +75,7 @@ TEST_CASE("what is no whole page, or not shown page by page, is found elsewhere"
   REQUIRE(t.prepare(granule, 2 * granule - 1));
   t.show(granule, 2 * granule - 1, 12);
   CHECK(t.find(granule).is == kind::elsewhere);
+  CHECK(t.verify([](std::uint64_t, std::uint64_t) { return std::size_t{1}; }) == "");
   REQUIRE(t.prepare(0, 99));
   t.hide(100, 2 * page + 99);
   t.erase(100, 2 * page + 99, [](std::uint64_t first, std::uint64_t) { return first == 0; });

@@ -132,12 +132,12 @@ class shared_ranges {
         ++size_;
         return true;
       }
-      for (unsigned k = 0; k < n; ++k) all.add(*old, k);
+      for (unsigned k = 0; k < n; ++k) all.add_used(*old, k);
     }
     const unsigned fresh = all.count;
     all.add({first, last, offset, false});
     if (p.bottom != nullptr)
-      for (; n < p.bottom->count; ++n) all.add(*p.bottom, n);
+      for (; n < p.bottom->count; ++n) all.add_used(*p.bottom, n);
     if (!replace_leaf(p, all, fresh, last)) return false;
     ++size_;
     return true;
@@ -153,11 +153,11 @@ class shared_ranges {
     if (n >= old.count || !old.is_used(n) || old.at[n].first > last || old.last[n] == last)
       return true;
     detail::shared_entries all;
-    for (unsigned k = 0; k < n; ++k) all.add(old, k);
+    for (unsigned k = 0; k < n; ++k) all.add_used(old, k);
     const unsigned fresh = all.count;
     all.add({old.at[n].first, last, old.offset(n), old.is_live(n)});
     all.add({last + 1, old.last[n], old.offset(n), old.is_live(n)});
-    for (unsigned k = n + 1; k < old.count; ++k) all.add(old, k);
+    for (unsigned k = n + 1; k < old.count; ++k) all.add_used(old, k);
     if (!replace_leaf(p, all, fresh, last)) return false;
     ++size_;
     return true;

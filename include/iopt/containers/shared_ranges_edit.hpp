@@ -167,8 +167,8 @@ void shared_ranges<Memory, Probe>::join(const path& p) noexcept {
   leaf* const made = blocks_.template create<leaf>();
   if (made == nullptr) return;
   detail::shared_entries all;
-  all.add(with < s.at ? *other : *p.bottom);
-  all.add(with < s.at ? *p.bottom : *other);
+  all.add_used(with < s.at ? *other : *p.bottom);
+  all.add_used(with < s.at ? *p.bottom : *other);
   all.fill(*made, 0, all.count);
   detail::shared_part parts[2] = {{made, 0}, {}};
   if (!lift(p, parts, 1, 0, with)) return blocks_.free(made);

@@ -87,11 +87,11 @@ struct shared_entries {
     list[count++] = e;
   }
   /// Entry n of a leaf, if it is used.
-  void add(const shared_leaf& leaf, unsigned n) noexcept {
+  void add_used(const shared_leaf& leaf, unsigned n) noexcept {
     if (leaf.is_used(n)) add({leaf.at[n].first, leaf.last[n], leaf.offset(n), leaf.is_live(n)});
   }
-  void add(const shared_leaf& leaf) noexcept {
-    for (unsigned n = 0; n < leaf.count; ++n) add(leaf, n);
+  void add_used(const shared_leaf& leaf) noexcept {
+    for (unsigned n = 0; n < leaf.count; ++n) add_used(leaf, n);
   }
   /// Where the list is divided among two leaves: behind all but the last, if that is the new one, so
   /// that what is inserted in ascending order fills its leaves.
