@@ -176,7 +176,21 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   // be taken back, and the old pages can be given back, without asking anybody. The old ones are
   // pinned as an access would, so that they stay stored whatever other tables do with them.
   std::size_t pinned = 0;  // areas
+  const bool told = readers_.is_told(fresh);
+  // Calls f(part, whether it was told) for the part of each area of the range.
+  const auto each_part = [&](auto f) {
+    for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
+      const area_type& a = full(*c.value());
+      detail::exclusive_lock inner(a.source->mutex);
+      f(*c.range().intersection(range), readers_.is_told(a));
+    }
+  };
   result<void> done = areas_.reserve(plan.count + 1);
+  each_part([&](iova_range part, bool told_before) {
+    if (done)
+      done = readers_.area_becomes_told(part, {p.start + fresh.byte_of(part.first)}, told_before,
+                                        told);
+  });
   if (done && domain_count_ != 0) {
     done = moves(p).store(fresh.range);
     if (!done && done.error().place == error_place::request_byte)
@@ -209,11 +223,16 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
       unpin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
     }
     if (domain_count_ != 0) moves(p).release_unheld(fresh.range);
+    each_part([&](iova_range part, bool told_before) {
+      if (!told_before) readers_.area_goes(part);
+    });
     abandon(plan);
     return done;
   }
   flush_all();
+  readers_.area_shows(range, readers_.address_of(fresh), told, true);
   readers_.wait();
+  if (!told) readers_.area_goes(range);
   commit(plan);
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last;) {
     area_type& a = full(*c.value());
@@ -305,7 +324,21 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
     detail::exclusive_lock inner(p.mutex);
     const bool same_account =
         (*to)->is.owner == p.from->is.owner && (*to)->is.mode == p.from->is.mode;
-    if (!same_account) done = (*to)->charge(p.pinned);
+    const bool told_before = readers_.is_told(a), told = what.of.kind == origin_kind::user;
+    const std::uint64_t start = what.from.value - a.start_byte;
+    // Calls f(area, where it will be) for every area that shows these pages.
+    const auto each_told = [&](auto f) {
+      if constexpr (translation_keeper<typename Traits::readers>)
+        for (auto other = areas_.begin(); other.valid(); other.next())
+          if (!is_compact(*other.value()) && full(*other.value()).source == &p)
+            f(full(*other.value()), user_address{start + full(*other.value()).start_byte});
+    };
+    each_told([&](const area_type& other, user_address at) {
+      if (done) done = readers_.area_becomes_told(other.where, at, told_before, told);
+    });
+    if (done && !same_account) done = (*to)->charge(p.pinned);
+    if (!done && !told_before)
+      each_told([&](const area_type& other, user_address) { readers_.area_goes(other.where); });
     if (done) {
       if (!same_account) p.from->uncharge(p.pinned);
       // Every area that shows these pages shows them at their new address.
@@ -316,8 +349,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
       };
       each([&](area_type& other) { unindex(other); });
       std::exchange(p.from, *to)->release();
-      p.start = what.from.value - a.start_byte;
+      p.start = start;
       each([&](area_type& other) { index(other); });
+      each_told([&](const area_type& other, user_address at) {
+        readers_.area_shows(other.where, at, told, other.state != area_state::in_flight);
+      });
+      if (told_before || told) readers_.wait();
+      if (!told)
+        each_told([&](const area_type& other, user_address) { readers_.area_goes(other.where); });
       a.suspended = false;
       return {};
     }

@@ -46,6 +46,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   if (!grown) return fail(grown.error());
   area_type& a = **grown;
   if (!areas_.reserve(plan.count + 1)) return fail(errc::not_enough_memory);
+  if (!readers_.area_is_cut(last)) return fail(errc::not_enough_memory);
   area_type* right =
       create<area_type>(iova_range{last, last}, *a.source, std::uint64_t{0}, a.rights);
   if (right == nullptr) return fail(errc::not_enough_memory);

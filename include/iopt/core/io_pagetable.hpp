@@ -30,6 +30,7 @@
 #include "iopt/core/origin.hpp"
 #include "iopt/core/pages.hpp"
 #include "iopt/core/traits.hpp"
+#include "iopt/core/translation_hook.hpp"
 #include "iopt/core/unmap_profile.hpp"
 #include "iopt/policy/iommu_domain.hpp"
 #include "iopt/policy/near_miss.hpp"
@@ -79,7 +80,7 @@ class io_pagetable {
   };
 
   explicit io_pagetable(Pinner& pinner, memory_source_type source = {}) noexcept
-      : pinner_(&pinner), memory_(source), areas_(source) {}
+      : pinner_(&pinner), memory_(source), readers_(source), areas_(source) {}
   io_pagetable(io_pagetable&&) noexcept;
   io_pagetable& operator=(io_pagetable&&) = delete;
   ~io_pagetable();
@@ -281,6 +282,10 @@ class io_pagetable {
     return large_pages_;
   }
 
+  /// What unmaps wait for before they unpin. Where it is a translation_keeper, it knows every area of
+  /// user memory. Its readers go before the table does.
+  typename Traits::readers& readers() noexcept { return readers_; }
+
   // --- Ranges ---
 
   /// What IOVAs and lengths must be multiples of, in bytes: a power of two, at most page_bytes.
@@ -362,6 +367,7 @@ class io_pagetable {
   using block_type = detail::mapping_block<Pinner, Domain, Traits>;
   using transfer = detail::page_transfer<Pinner, Domain, Traits>;
   using batch_type = run_batch<memory_source_type>;
+  using table_readers = detail::table_readers<typename Traits::readers, memory_source_type>;
   using compact_moves = detail::compact_transfer<Pinner, Domain, Traits>;
   using area_tree = area_map<iova, any_area*, memory_source_type>;
   using access_type = access_object<Pinner, Domain, Traits>;
@@ -431,7 +437,7 @@ class io_pagetable {
                          access_rights rights, const iova* at, bool first);
   result<iova> map_at(const memory& what, std::uint64_t length_bytes, access_rights rights,
                       const iova* at);
-  static void publish(any_area* chain) noexcept;
+  void publish(any_area* chain) noexcept;
   void index(any_area& a) noexcept;
   void unindex(any_area& a) noexcept;
   void discard(any_area* chain) noexcept;
@@ -528,7 +534,7 @@ class io_pagetable {
   mutable typename Traits::shared_mutex domains_lock_;  // before a pages mutex, before a domain's
   mutable typename Traits::shared_mutex areas_lock_;
   bool closing_ = false;  // somebody waits for the claims to end: nobody makes a first one
-  [[no_unique_address]] typename Traits::readers readers_;
+  [[no_unique_address]] table_readers readers_;
   area_tree areas_;
   interval_tree<reservation> reserved_;
   interval_tree<reservation> allowed_;

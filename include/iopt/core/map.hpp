@@ -18,6 +18,7 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 io_pagetable<Pinner, Domain, Traits>::io_pagetable(io_pagetable&& other) noexcept
     : pinner_(other.pinner_),
       memory_(other.memory_),
+      readers_(other.memory_),
       areas_(std::move(other.areas_)),
       reserved_(std::move(other.reserved_)),
       allowed_(std::move(other.allowed_)),
@@ -28,6 +29,7 @@ io_pagetable<Pinner, Domain, Traits>::io_pagetable(io_pagetable&& other) noexcep
       mode_(other.mode_),
       large_pages_(other.large_pages_) {
   IOPT_ASSERT(other.domain_count_ == 0 && other.accesses_ == nullptr);
+  readers_.move_from(other.readers_);
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -253,7 +255,14 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(any_area& a, iova at) 
       return fail({errc::file_exists, error_place::area, hit.range().first.value});
     return fail(refused);
   }
-  const result<void> inserted = areas_.insert(a.where, &a);
+  result<void> inserted = areas_.insert(a.where, &a);
+  if (inserted) {
+    if constexpr (table_readers::kept) {
+      const memory shown = memory_of(a);
+      inserted = readers_.area_comes(a.where, shown.from, shown.of.kind == origin_kind::user);
+      if (!inserted) areas_.erase(a.where);
+    }
+  }
   if constexpr (Traits::reverse_index) {
     detail::exclusive_lock inner(full(a).source->mutex);  // another table may find it a new origin
     if (inserted) index(a);
@@ -302,6 +311,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::enter(any_area* chain, user_a
       if (const result<void> inserted = insert(*a, next); !inserted) {
         for (any_area* undo = chain; undo != a; undo = undo->chain) {
           unindex(*undo);
+          readers_.area_goes(undo->where);
           areas_.erase(undo->where);
         }
         where = fail(inserted.error());
@@ -387,6 +397,10 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
 /// Areas can be seen from here on; who made them may not touch them any more.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::publish(any_area* chain) noexcept {
+  if constexpr (table_readers::kept) {
+    detail::exclusive_lock guard(areas_lock_);
+    for (const any_area* a = chain; a != nullptr; a = a->chain) readers_.area_is_there(a->where);
+  }
   while (chain != nullptr) {
     any_area& a = *std::exchange(chain, chain->chain);
     a.chain = nullptr;
@@ -406,6 +420,7 @@ void io_pagetable<Pinner, Domain, Traits>::discard(any_area* chain) noexcept {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::forget(any_area& a) noexcept {
   unindex(a);
+  readers_.area_goes(a.where);
   areas_.erase(a.where);
   destroy_area(a);
 }

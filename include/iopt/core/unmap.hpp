@@ -165,6 +165,7 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
           break;
         } else {
           a.state = area_state::in_flight;
+          readers_.area_is_to_go(a.where);
           chain.append(a);
           report.bytes += a.where.length_minus_one() + 1;
           ++report.areas;
@@ -241,6 +242,7 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
     a = c.value();
     if (!a->is_present() || pin_calls(*a) != 0) return false;
     detail::release_into(a->state, area_state::in_flight);
+    readers_.area_is_to_go(range);
   }
   report.bytes = range.length_minus_one() + 1;
   report.areas = 1;
