@@ -1,6 +1,6 @@
 // iopt/containers/shared_ranges.hpp - disjoint ranges that threads search while one changes them.
 //
-// A tree of nodes of 32. A reader goes down it once, without a lock, a loop back or a store: it is
+// A tree of leaves of 32 and inner nodes of 64. A reader goes down it once, without a lock, a loop back or a store: it is
 // wait-free. The writer never moves what a reader may compare: it makes a new leaf, which one store
 // puts in the place of the old one, and retires the old (containers/deferred_memory.hpp). What needs
 // no new leaf needs no memory, and cannot fail: to show, to hide, to take out, to aim elsewhere.
@@ -62,6 +62,7 @@ class shared_ranges {
   using leaf = detail::shared_leaf;
   using inner = detail::shared_inner;
   static constexpr unsigned capacity = detail::shared_capacity;
+  static constexpr unsigned nobody = detail::shared_inner_capacity;  // no child
   static constexpr unsigned levels =
       16;  // a split of a node takes 16 of the nodes below: 2^64 steps
 
@@ -93,7 +94,7 @@ class shared_ranges {
     for (unsigned level = height_of(root); level != 0; --level) {
       const inner* const n = static_cast<const inner*>(node);
       Probe::visit();
-      node = n->child[detail::count_less(n->last, x)].load(std::memory_order_acquire);
+      node = n->child[n->child_of(x)].load(std::memory_order_acquire);
       if (node == nullptr) return false;
     }
     const leaf* const l = static_cast<const leaf*>(node);
@@ -306,7 +307,7 @@ class shared_ranges {
       s.at = 0;
       if (n != nullptr) {
         Probe::visit();
-        s.at = detail::count_less(n->last, x);
+        s.at = n->child_of(x);
         p.bound = std::min(p.bound, n->last[s.at]);
         node = n->child[s.at].load(std::memory_order_relaxed);
       }

@@ -39,9 +39,9 @@ struct shared_ranges_check {
                          std::uint64_t upper) {
     unsigned there = 0;
     for (const auto& c : i.child) there += c.load(std::memory_order_relaxed) != nullptr ? 1u : 0u;
-    if (i.count == 0 || i.count > shared_capacity || there == 0 || there != i.children)
+    if (i.count == 0 || i.count > shared_inner_capacity || there == 0 || there != i.children)
       return "counts";
-    for (unsigned n = 0; n < shared_capacity; ++n)
+    for (unsigned n = 0; n < shared_inner_capacity; ++n)
       if (n + 1 >= i.count ? i.last[n] != top : n != 0 && i.last[n] <= i.last[n - 1])
         return "words";
     for (unsigned n = 0; n < i.count; ++n) {

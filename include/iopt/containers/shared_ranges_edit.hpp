@@ -30,7 +30,7 @@ bool shared_ranges<Memory, Probe>::replace_leaf(const path& p, const detail::sha
     all.fill(*made[n], n == 0 ? 0 : half, n == 0 ? half : all.count);
     parts[n] = {made[n], all.list[half - 1].last};
   }
-  if (!lift(p, parts, count, reach, capacity)) {
+  if (!lift(p, parts, count, reach, nobody)) {
     for (unsigned n = 0; n < count; ++n) blocks_.free(made[n]);
     return false;
   }
@@ -39,7 +39,7 @@ bool shared_ranges<Memory, Probe>::replace_leaf(const path& p, const detail::sha
 }
 
 /// Puts one part or two in the place of the path's leaf, and of the child `joined` beside it, if
-/// that is not `capacity`. Every child between the path's and the one that `reach` leads to is null,
+/// that is not `nobody`. Every child between the path's and the one that `reach` leads to is null,
 /// for the part reaches over all that belonged to it. False: no memory, nothing changed.
 template <memory_source Memory, class Probe>
 bool shared_ranges<Memory, Probe>::lift(const path& p, detail::shared_part (&parts)[2],
@@ -60,7 +60,7 @@ bool shared_ranges<Memory, Probe>::lift(const path& p, detail::shared_part (&par
   unsigned level = 1;
   for (; level <= p.height; ++level) {
     const step& s = p.steps[level];
-    const unsigned skipped = level == 1 ? joined : capacity;
+    const unsigned skipped = level == 1 ? joined : nobody;
     detail::shared_children all;
     bool at_end = true;
     if (s.node == nullptr) {
@@ -68,7 +68,7 @@ bool shared_ranges<Memory, Probe>::lift(const path& p, detail::shared_part (&par
         all.add({parts[n].node, n + 1 < count ? parts[n].last : top});
     } else {
       inner& old = *s.node;
-      if (count == 1 && reach <= s.bound && skipped == capacity) {
+      if (count == 1 && reach <= s.bound && skipped == nobody) {
         if (old.child[s.at].load(std::memory_order_relaxed) == nullptr) ++old.children;
         old.child[s.at].store(parts[0].node, std::memory_order_release);
         break;
@@ -78,7 +78,7 @@ bool shared_ranges<Memory, Probe>::lift(const path& p, detail::shared_part (&par
       };
       for (unsigned n = 0; n < s.at; ++n) keep(n);
       std::uint64_t until = std::max(old.last[s.at], reach);
-      if (skipped != capacity) until = std::max(until, old.last[skipped]);
+      if (skipped != nobody) until = std::max(until, old.last[skipped]);
       for (unsigned n = 0; n < count; ++n)
         all.add({parts[n].node, n + 1 < count ? parts[n].last : until});
       const unsigned before = all.count;
@@ -156,12 +156,12 @@ void shared_ranges<Memory, Probe>::join(const path& p) noexcept {
   unsigned right = s.at + 1, left = s.at;
   while (right < s.node->count && neighbour(right) == nullptr) ++right;
   while (left != 0 && neighbour(left - 1) == nullptr) --left;
-  unsigned with = capacity;
+  unsigned with = nobody;
   if (right < s.node->count && fits(right))
     with = right;
   else if (left != 0 && fits(left - 1))
     with = left - 1;
-  if (with == capacity) return;
+  if (with == nobody) return;
 
   leaf* const other = neighbour(with);
   leaf* const made = blocks_.template create<leaf>();

@@ -29,7 +29,8 @@
 
 namespace iopt::detail {
 
-inline constexpr unsigned shared_capacity = 32;
+inline constexpr unsigned shared_capacity = 32;        // entries of a leaf
+inline constexpr unsigned shared_inner_capacity = 64;  // children of an inner node: a level fewer
 
 struct shared_leaf {
   struct entry {
@@ -57,16 +58,21 @@ struct shared_inner {
   deferred_block block;
   std::uint32_t count;     // children, null or not
   std::uint32_t children;  // that are not null
-  alignas(64) std::uint64_t last[shared_capacity];
-  std::atomic<void*> child[shared_capacity];
-};
-static_assert(sizeof(shared_inner) == 576);
+  alignas(64) std::uint64_t last[shared_inner_capacity];
+  std::atomic<void*> child[shared_inner_capacity];
 
-/// Asks for all lines of a leaf that a search may read, side by side.
+  /// The child that x belongs to.
+  unsigned child_of(std::uint64_t x) const noexcept {
+    const unsigned half = last[31] < x ? 32 : 0;
+    return half + count_less(last + half, x);
+  }
+};
+static_assert(sizeof(shared_inner) == 1088 && shared_inner_capacity == 2 * 32);
+
+/// Asks for the line of a leaf that a search reads last. (For more of them it gained nothing.)
 inline void prefetch(const shared_leaf* n) noexcept {
 #if defined(__GNUC__)
-  const char* p = reinterpret_cast<const char*>(n);
-  for (std::size_t line = 0; line < 64 + sizeof n->last; line += 64) __builtin_prefetch(p + line);
+  __builtin_prefetch(&n->live);
 #else
   (void)n;
 #endif
@@ -124,16 +130,16 @@ struct shared_part {
 
 /// The children of an inner node that is to be, one more than fit at most.
 struct shared_children {
-  shared_part list[shared_capacity + 1];
+  shared_part list[shared_inner_capacity + 1];
   unsigned count = 0;
 
   void add(shared_part p) noexcept {
     if (p.node == nullptr) return;  // what belonged to it now belongs to the next
-    IOPT_ASSERT(count <= shared_capacity && (count == 0 || list[count - 1].last < p.last));
+    IOPT_ASSERT(count <= shared_inner_capacity && (count == 0 || list[count - 1].last < p.last));
     list[count++] = p;
   }
   unsigned half(bool at_end) const noexcept {
-    return count <= shared_capacity ? count : at_end ? count - 1 : (count + 1) / 2;
+    return count <= shared_inner_capacity ? count : at_end ? count - 1 : (count + 1) / 2;
   }
   void fill(shared_inner& inner, unsigned from, unsigned to) const noexcept {
     inner.count = inner.children = to - from;
@@ -141,8 +147,8 @@ struct shared_children {
       inner.last[n] = list[from + n].last;
       inner.child[n].store(list[from + n].node, std::memory_order_relaxed);
     }
-    std::fill(inner.last + inner.count - 1, inner.last + shared_capacity, top);
-    for (unsigned n = inner.count; n < shared_capacity; ++n)
+    std::fill(inner.last + inner.count - 1, inner.last + shared_inner_capacity, top);
+    for (unsigned n = inner.count; n < shared_inner_capacity; ++n)
       inner.child[n].store(nullptr, std::memory_order_relaxed);
   }
 };
