@@ -83,11 +83,15 @@ class shared_radix {
 
   // --- Readers ---
 
-  radix_answer find(std::uint64_t x) const noexcept {
+  /// What a reader keeps for a section, to find its way without a load.
+  using view_type = const std::atomic<std::uint64_t>*;
+  view_type view() const noexcept { return words_.load(std::memory_order_acquire); }
+
+  radix_answer find(std::uint64_t x) const noexcept { return find(view(), x); }
+  static radix_answer find(view_type words, std::uint64_t x) noexcept {
     using kind = radix_answer::kind;
     const std::uint64_t granule = x >> granule_lg2;
     if (granule >= granules) return {kind::elsewhere};
-    const word* const words = words_.load(std::memory_order_acquire);
     if (words == nullptr) return {kind::nothing};
     std::uint64_t w = words[granule].load(std::memory_order_acquire);
     std::uint64_t last = x | (granule_bytes - 1);

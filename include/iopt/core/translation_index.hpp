@@ -89,6 +89,7 @@ struct radix_of {
 template <class Memory>
 struct radix_of<Memory, 0> {
   struct type {
+    using view_type = char;
     explicit type(deferred_memory<Memory>&) noexcept {}
   };
 };
@@ -120,6 +121,7 @@ class translation_index {
   using tree_type = shared_ranges<Memory, Probe>;
   using found_type = typename tree_type::entry;
   static constexpr bool has_window = WindowBytes != 0;
+  using radix_type = typename detail::radix_of<Memory, WindowBytes>::type;
 
  public:
   /// reader: one thread's way to translate.
@@ -133,6 +135,7 @@ class translation_index {
       // something away and does not wait for us has counted up before.
       const std::uint64_t now = index_->taken_away_.load(std::memory_order_acquire);
       next_ = {};
+      if constexpr (has_window) view_ = index_->radix_.view();
       if (now != as_of_) {
         last_ = nothing;
         as_of_ = now;
@@ -176,7 +179,7 @@ class translation_index {
     bool look(std::uint64_t x, found_type& out) noexcept {
       IOPT_ASSERT(inside());
       if constexpr (has_window) {
-        const radix_answer a = index_->radix_.find(x);
+        const radix_answer a = radix_type::find(view_, x);
         if (a.is != radix_answer::kind::elsewhere) {
           out = {x, a.last, a.offset};
           return a.is == radix_answer::kind::found;
@@ -196,6 +199,7 @@ class translation_index {
     }
 
     typename sections_type::reader mine_;
+    typename radix_type::view_type view_{};
     const translation_index* index_;
     found_type last_ = nothing;            // the last answer of the tree
     std::uint64_t as_of_ = 0;              // and what index_->taken_away_ was then
@@ -313,8 +317,6 @@ class translation_index {
   std::string_view verify() const;
 
  private:
-  using radix_type = typename detail::radix_of<Memory, WindowBytes>::type;
-
   void forget(std::uint64_t first, std::uint64_t last) noexcept {
     radix_.erase(first, last,
                  [&](std::uint64_t from, std::uint64_t to) { return tree_.any_in(from, to); });
