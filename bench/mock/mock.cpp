@@ -271,69 +271,58 @@ int map_runs(void* domain, u64 iova, const run* runs, std::size_t count, int rig
   return 0;
 }
 
-/// Appends the runs of [first, last]; at(place, n) is called for each entry that was told, then
-/// done(place, first index, end index) for the table. Returns the bytes told.
-template <class At, class Done>
-u64 read_runs(const void* domain, u64 first, u64 last, iopt::run_list& out, At at, Done done) {
+/// Appends the runs of [first, last] until one does not fit; done(place, first index, end index) is
+/// called for what was told of each table. Returns the bytes told. A table of pages is read in one
+/// go, and joined as an array of pages is.
+template <class Done>
+u64 read_runs(const void* domain, u64 first, u64 last, iopt::run_list& out, Done done) {
   u64 iova = first;
-  u64 held = 0, held_bytes = 0;  // a run that has not been appended yet
-  u64 told = 0;
-  const auto flush = [&] {
-    if (held_bytes == 0 || out.append(run({held}, held_bytes))) {
-      told += std::exchange(held_bytes, 0);
-      return true;
-    }
-    return false;
-  };
-  // What is held is only told if it fits, and it does: the list had room when it was begun.
   for (bool more = true; more && iova <= last;) {
     const place here = find(domain, iova);
     const u64 inside = size_of(here.level) - 1;
     const std::size_t begin = index_of(iova, here.level);
     std::size_t n = begin;
-    for (; n < 512 && iova <= last; ++n) {
-      const u64 entry = here.table[n];
-      if (!is_leaf(entry, here.level)) {
-        if (n == begin || !is_table(entry)) more = false;
-        break;
-      }
-      const u64 skip = iova & inside;
-      const u64 bytes = std::min(inside - skip, last - iova) + 1;
-      const u64 physical = (entry & address_bits & ~inside) + skip;
-      if (held_bytes != 0 && physical == held + held_bytes) {
-        held_bytes += bytes;
-      } else {
-        if (!flush()) std::abort();
-        if (out.full() && !out.view().back().joins(run({physical}, bytes))) {
-          more = false;
+    if (here.level == 0 && ((iova | (last + 1)) & inside) == 0) {
+      alignas(64) iopt::physical pages[512];
+      const std::size_t end = begin + std::min<u64>(512 - begin, (last - iova >> 12) + 1);
+      for (; n != end && (here.table[n] & present) != 0; ++n)
+        pages[n - begin] = {here.table[n] & address_bits};
+      const std::size_t taken = out.append_pages({pages, n - begin}, 4096);
+      more = taken == n - begin && n != begin;
+      n = begin + taken;
+      iova += u64{taken} << 12;
+    } else {
+      for (; n < 512 && iova <= last; ++n) {
+        const u64 entry = here.table[n];
+        const u64 skip = iova & inside;
+        const u64 bytes = std::min(inside - skip, last - iova) + 1;
+        more = is_leaf(entry, here.level);
+        if (!more) {
+          more = n != begin && is_table(entry);
           break;
         }
-        held = physical;
-        held_bytes = bytes;
+        more = out.append(run({(entry & address_bits & ~inside) + skip}, bytes));
+        if (!more) break;
+        iova += bytes;
       }
-      at(here, n);
-      iova += bytes;
     }
     done(here, begin, n);
   }
-  if (!flush()) std::abort();
-  return told;
+  return iova - first;
 }
 
 u64 unmap_runs(void* domain, u64 first, u64 last, iopt::run_list* out) {
-  return read_runs(
-      domain, first, last, *out, [](const place& here, std::size_t n) { here.table[n] = 0; },
-      [](const place& here, std::size_t begin, std::size_t end) {
-        if (begin != 0 || end != 512 || here.owner == nullptr) return;
-        *here.owner = 0;
-        put_page(here.table);
-      });
+  return read_runs(domain, first, last, *out,
+                   [](const place& here, std::size_t begin, std::size_t end) {
+                     std::fill(here.table + begin, here.table + end, 0);
+                     if (begin != 0 || end != 512 || here.owner == nullptr) return;
+                     *here.owner = 0;
+                     put_page(here.table);
+                   });
 }
 
 u64 translate_range(void* domain, u64 first, u64 last, iopt::run_list* out) {
-  return read_runs(
-      domain, first, last, *out, [](const place&, std::size_t) {},
-      [](const place&, std::size_t, std::size_t) {});
+  return read_runs(domain, first, last, *out, [](const place&, std::size_t, std::size_t) {});
 }
 
 void split_at(void* domain, u64 iova) {

@@ -2,7 +2,8 @@
 //
 //   plain_domain        map, unmap and translate, as iommu_map(), iommu_unmap(), iommu_iova_to_phys();
 //                       and told ahead where the next entry will be written
-//   refined_domain      and vectors of runs, ranges, splits and dirty bits
+//   reading_domain      and tells the runs of a range
+//   refined_domain      and takes and gives vectors of runs; splits; dirty bits
 //   page_array_pinner   as pin_user_pages_fast(): an array of pages, joined here
 //   run_pinner          by extents, as an interface of folios would
 #pragma once
@@ -62,9 +63,20 @@ class plain_domain {
   void* mock_;
 };
 
-class refined_domain : public plain_domain {
+/// Maps as a plain one, and can be asked for more than a page.
+class reading_domain : public plain_domain {
  public:
   using plain_domain::plain_domain;
+
+  std::uint64_t translate_range(iopt::iova_range r, iopt::run_list& out) const noexcept {
+    return mock.translate_range(mock_, r.first.value, r.last.value, &out);
+  }
+};
+static_assert(iopt::range_translating_domain<reading_domain>);
+
+class refined_domain : public reading_domain {
+ public:
+  using reading_domain::reading_domain;
 
   iopt::result<void> map_runs(iopt::iova at, std::span<const iopt::run> runs,
                               iopt::access_rights r) noexcept {
@@ -72,9 +84,6 @@ class refined_domain : public plain_domain {
   }
   std::uint64_t unmap_runs(iopt::iova_range r, iopt::run_list& out) noexcept {
     return mock.unmap_runs(mock_, r.first.value, r.last.value, &out);
-  }
-  std::uint64_t translate_range(iopt::iova_range r, iopt::run_list& out) const noexcept {
-    return mock.translate_range(mock_, r.first.value, r.last.value, &out);
   }
   iopt::result<void> split(iopt::iova_range r) noexcept {
     return answer(mock.split(mock_, r.first.value, r.last.value));
