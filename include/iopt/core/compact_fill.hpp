@@ -38,16 +38,16 @@ class compact_transfer {
       const std::uint64_t before = out.bytes();
       user_range rest = all;
       rest.first += before;
-      result<void> done = area_.from->take(rest, area_.pin_rights(), out);
+      result<void> done = area_.origin().take(rest, area_.pin_rights(), out);
       if (done && out.bytes() == before) done = fail(errc::bad_address);  // as the kernel has it
-      if (done && charges_while_pinning(area_.from->is.mode)) {
+      if (done && charges_while_pinning(area_.origin().is.mode)) {
         const std::uint64_t fresh = pinned_pages(out.view()) - charged;
-        done = area_.from->charge(fresh);
+        done = area_.origin().charge(fresh);
         if (done) charged += fresh;
       }
       if (!done) {
         unpin(out.view());
-        area_.from->uncharge(charged);
+        area_.origin().uncharge(charged);
         const std::uint64_t byte = before == 0 ? 0 : before - area_.page_offset();
         return fail({done.error().code, error_place::request_byte, byte});
       }
@@ -57,7 +57,7 @@ class compact_transfer {
   /// Gives back what take() gave.
   void forgo(std::span<const run> taken) noexcept {
     unpin(taken);
-    if (charges_while_pinning(area_.from->is.mode)) area_.from->uncharge(pinned_pages(taken));
+    if (charges_while_pinning(area_.origin().is.mode)) area_.origin().uncharge(pinned_pages(taken));
   }
   /// Whether what take() gave is all that a compact area can be.
   bool is_whole(const run_list& taken) const noexcept {
@@ -73,21 +73,22 @@ class compact_transfer {
     // The account is asked before the domains, whose answer comes first nevertheless: what they write is
     // on its way to memory then, with no locked instruction behind it that would wait.
     result<void> charged{};
-    if (!charges_while_pinning(area_.from->is.mode))
-      charged = area_.from->charge(area_.page_count());
+    if (!charges_while_pinning(area_.origin().is.mode))
+      charged = area_.origin().charge(area_.page_count());
     const result<void> mapped = put_in(domains);
     if (mapped && charged) {
       area_.held = true;
       area_.filled = fill_state::done;
+      if (area_.in_family) area_.family->pinned += area_.page_count();
       return {};
     }
     if (mapped) {
       take_out(domains);
       flush(domains);
     }
-    if (charged) area_.from->uncharge(area_.page_count());
+    if (charged) area_.origin().uncharge(area_.page_count());
     readers_.wait();
-    if (!area_.lost) area_.from->is.pinner->unpin(area_.frames(), area_.writable());
+    if (!area_.lost) area_.origin().is.pinner->unpin(area_.frames(), area_.writable());
     return mapped ? charged : mapped;
   }
 
@@ -118,8 +119,9 @@ class compact_transfer {
   /// Gives the pages back, when no device uses them any more.
   void give_back() noexcept {
     if (area_.held && !area_.lost) {
-      area_.from->is.pinner->unpin(area_.frames(), area_.writable());
-      area_.from->uncharge(area_.page_count());
+      area_.origin().is.pinner->unpin(area_.frames(), area_.writable());
+      area_.origin().uncharge(area_.page_count());
+      if (area_.in_family) area_.family->pinned -= area_.page_count();
     }
     area_.held = false;
   }
@@ -132,7 +134,7 @@ class compact_transfer {
   }
   void unpin(std::span<const run> runs) noexcept {
     for (const run& r : runs)
-      if (r.type() == memory_type::cached) area_.from->is.pinner->unpin(r, area_.writable());
+      if (r.type() == memory_type::cached) area_.origin().is.pinner->unpin(r, area_.writable());
   }
   static void flush(attachment_list domains) noexcept {
     for (attachment_type* d : domains) d->flush();

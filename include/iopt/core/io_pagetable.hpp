@@ -360,6 +360,7 @@ class io_pagetable {
 
   using any_area = mapped_area<Traits>;
   using compact_type = compact_area<Pinner, Traits>;
+  using family_type = compact_family<Pinner, Traits>;
   using area_type = area<Pinner, Domain, Traits>;
   using pages_type = pages<Pinner, Domain, Traits>;
   using origin_type = origin<Pinner, Traits>;
@@ -408,7 +409,10 @@ class io_pagetable {
   static std::uint32_t pin_calls(const any_area& a) noexcept {
     return is_compact(a) ? 0 : static_cast<std::uint32_t>(full(a).pin_calls);
   }
+  // core/expand.hpp
   area_type* expand(compact_type& a) noexcept;
+  void inherit(area_type& grown, const compact_type& from) noexcept;
+  result<void> expand_family(family_type& family) noexcept;
   result<area_type*> expand_at(typename area_tree::cursor at) noexcept;
   result<void> expand_in(iova_range range) noexcept;
   void destroy_area(any_area& a) noexcept;
@@ -460,6 +464,7 @@ class io_pagetable {
   unmap_report gather(iova_range range, const unmap_rules& rules, area_chain& chain);
   void notify(iova_range gone);
   bool take_down_one(iova_range range, unmap_report& report) noexcept;
+  bool finish_one(any_area& a) noexcept;
   bool begin_take_down(any_area& a) noexcept;
   void finish_take_down(any_area& a) noexcept;
   bool take_down(area_chain chain) noexcept;
@@ -476,6 +481,11 @@ class io_pagetable {
   result<void> prepare_cuts(iova_range around, cut_rule rule, cut_plan& plan);
   void commit(cut_plan& plan) noexcept;
   void abandon(cut_plan& plan) noexcept;
+
+  // core/punch.hpp
+  bool punch(iova_range hole, unmap_report& report) noexcept;
+  result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
+                             compact_type*& hole_area) noexcept;
 
   // core/access_object.hpp
   result<void> pin_pages(pages_type& p, page_range indices);
@@ -557,7 +567,9 @@ class io_pagetable {
 #include "iopt/core/claims.hpp"  // IWYU pragma: export
 #include "iopt/core/cut.hpp"     // IWYU pragma: export
 #include "iopt/core/dirty.hpp"   // IWYU pragma: export
+#include "iopt/core/expand.hpp"  // IWYU pragma: export
 #include "iopt/core/look.hpp"    // IWYU pragma: export
 #include "iopt/core/map.hpp"     // IWYU pragma: export
 #include "iopt/core/owner.hpp"   // IWYU pragma: export
+#include "iopt/core/punch.hpp"   // IWYU pragma: export
 #include "iopt/core/unmap.hpp"   // IWYU pragma: export

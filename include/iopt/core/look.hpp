@@ -20,9 +20,12 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const any_area& any) co
             .rights = a.rights,
             .state = a.state,
             .kind = origin_kind::user,
-            .from = {a.start},
-            .pages_id = reinterpret_cast<std::uintptr_t>(&a),
-            .pinned_pages = held ? a.page_count() : 0,
+            .from = {a.first_byte},
+            .pages_id = a.in_family ? reinterpret_cast<std::uintptr_t>(a.family)
+                                    : reinterpret_cast<std::uintptr_t>(&a),
+            .pinned_pages = a.in_family ? static_cast<std::uint64_t>(a.family->pinned)
+                            : held      ? a.page_count()
+                                        : 0,
             .filled = held,
             .suspended = a.suspended};
   }
@@ -45,7 +48,7 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const any_area& any) co
 /// Where the memory of an area begins at its origin, which is told too. Requires: areas_lock_.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::memory_of(const any_area& any) const -> memory {
-  if (is_compact(any)) return memory(compact(any).from->is, {compact(any).start});
+  if (is_compact(any)) return memory(compact(any).origin().is, {compact(any).first_byte});
   const area_type& a = full(any);
   detail::exclusive_lock inner(a.source->mutex);
   return memory(a.source->from->is, {a.source->start + a.start_byte});
@@ -145,7 +148,9 @@ std::string_view io_pagetable<Pinner, Domain, Traits>::verify() const {
     if (is_compact(*c.value())) {
       const compact_type& a = compact(*c.value());
       if (!a.is_present()) continue;
-      if (a.from == nullptr) return "an area has an origin";
+      if (a.in_family && (a.family->references == 0 || !a.family->was.contains(a.where) ||
+                          a.where.first.value + a.family->offset != a.first_byte))
+        return "a family is counted by its members, and shows what it did";
       if (a.filled != fill_state::done)
         return "an area that is present is filled, or waits for its memory";
       if (a.held != (domain_count_ != 0)) return "areas are filled while there is a domain";

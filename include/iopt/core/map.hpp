@@ -114,65 +114,6 @@ auto io_pagetable<Pinner, Domain, Traits>::create_area(const memory& what,
   return &block->first;
 }
 
-/// Makes a full area of a compact one, which is then gone; nullptr without memory, and nothing has
-/// changed. Requires: nobody else uses `a`; the caller puts the new one in its place.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-auto io_pagetable<Pinner, Domain, Traits>::expand(compact_type& a) noexcept -> area_type* {
-  const std::uint64_t offset = a.page_offset();
-  block_type* block = create<block_type>(a.where, *a.from, a.start - offset, a.page_count(),
-                                         a.writable(), offset, a.rights);
-  if (block == nullptr) return nullptr;
-  area_type& grown = block->first;
-  grown.chain = a.chain;
-  grown.filled = a.filled;
-  grown.suspended = a.suspended;
-  grown.state = static_cast<area_state>(a.state);
-  pages_type& p = block->contents;
-  p.lost = a.lost;
-  if (a.held) {
-    p.pinned = a.page_count();
-    const result<void> stored = p.stored.store({0}, a.frames());
-    IOPT_ASSERT(stored.has_value());
-    static_cast<void>(stored);
-    grown.storage = domains_[0];
-    p.holders.insert(grown);
-  }
-  destroy(&a);
-  return &grown;
-}
-
-/// The full area at a place of the map. Requires: areas_lock_, exclusively; it is not in flight.
-/// Errors: not_enough_memory.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-auto io_pagetable<Pinner, Domain, Traits>::expand_at(typename area_tree::cursor at) noexcept
-    -> result<area_type*> {
-  any_area& a = *at.value();
-  if (!is_compact(a)) return &full(a);
-  area_type* const grown = expand(compact(a));
-  if (grown == nullptr) return fail(errc::not_enough_memory);
-  at.set_value(grown);
-  return grown;
-}
-
-/// The same for every area that is not in flight and touches the range.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::expand_in(iova_range range) noexcept {
-  for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next()) {
-    if (c.value()->is_in_flight()) continue;
-    if (const result<area_type*> grown = expand_at(c); !grown) return fail(grown.error());
-  }
-  return {};
-}
-
-/// Frees an area that no structure refers to any more, and its share of what is behind it. Requires:
-/// areas_lock_, exclusively.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::destroy_area(any_area& a) noexcept {
-  if (!is_compact(a)) return detail::destroy_area(full(a));
-  if (origin_type* const from = compact(a).from) release_locked(*from);
-  destroy(&compact(a));
-}
-
 /// The lowest IOVA that fits, as the kernel chooses it.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<iova> io_pagetable<Pinner, Domain, Traits>::choose(user_address from,
@@ -446,7 +387,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::enter_new(any_area*& made, co
       made = a;
       const result<origin_type*> from = intern_locked(what.of);
       if (from) {
-        a->from = *from;
+        a->own = *from;
         return enter(a, what.from, length_bytes, at);
       }
       destroy_area(*a);

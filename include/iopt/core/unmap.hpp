@@ -246,16 +246,20 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
   }
   report.bytes = range.length_minus_one() + 1;
   report.areas = 1;
-  const bool complete = begin_take_down(*a);
+  if (!finish_one(*a)) report.outcome = fail(errc::io_error);
+  return true;
+}
+
+/// Takes down one area in flight, to its end. False: a domain came back short.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::finish_one(any_area& a) noexcept {
+  const bool complete = begin_take_down(a);
   transfer::flush(domains());
   readers_.wait();
-  finish_take_down(*a);
-  {
-    detail::exclusive_lock guard(areas_lock_);
-    forget(*a);
-  }
-  if (!complete) report.outcome = fail(errc::io_error);
-  return true;
+  finish_take_down(a);
+  detail::exclusive_lock guard(areas_lock_);
+  forget(a);
+  return complete;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
@@ -275,7 +279,10 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
   const result<iova_range> range = unmap_request(rules, first, length_bytes);
   if (!range) return {.outcome = fail(range.error())};
   if constexpr (std::is_same_v<Record, std::nullptr_t>) {
-    if (unmap_report whole; take_down_one(*range, whole)) return whole;
+    unmap_report one;
+    if (take_down_one(*range, one)) return one;
+    if constexpr (has_compact)
+      if (rules.bisect == bisect_rule::cut && punch(*range, one)) return one;
   }
   if (rules.cuts()) {
     if (const result<void> ready = cut_for(*range, rules); !ready)

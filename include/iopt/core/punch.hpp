@@ -1,0 +1,132 @@
+// iopt/core/punch.hpp - io_pagetable: a hole in one compact area.
+//
+// The general way to a hole is two cuts and an unmap (core/cut.hpp, core/unmap.hpp), and what is left
+// shows one pages object. Where the memory is one run that nobody shares, what is left can stay compact:
+// the parts know their frames from the whole's, and a family is all they share. In order: what can fail,
+// which is memory and the domains' splits; the map of areas, with the hole in flight; then as any unmap.
+//
+// Layer: core. Includes: core/io_pagetable.hpp.
+#pragma once
+
+#include "iopt/core/io_pagetable.hpp"
+
+namespace iopt {
+
+/// Takes `hole` out of the compact area around it. False: there is no such, or it must be done otherwise;
+/// nothing has changed then. Errors: in the report, as of cutting.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::punch(iova_range hole, unmap_report& report) noexcept {
+  compact_type* gone = nullptr;
+  {
+    const domains_claimed guard(*this);
+    const auto at = areas_.find(hole.first);
+    if (!at.valid() || !is_compact(*at.value())) return false;
+    compact_type& a = compact(*at.value());
+    const auto begins_page = [&](iova i) {
+      return (a.page_offset() + (i - a.where.first)) % page_bytes == 0;
+    };
+    const bool front = hole.first != a.where.first, back = hole.last != a.where.last;
+    if (!a.is_present() || !a.where.contains(hole) || !(front || back) ||
+        (front && (!begins_page(hole.first) || !hole.first.is_aligned(alignment_))) ||
+        (back && (!begins_page(hole.last + 1) || !(hole.last + 1).is_aligned(alignment_))))
+      return false;
+    if (const result<void> ready = prepare_punch(a, hole, front && back, gone); !ready) {
+      report.outcome = ready;
+      return true;
+    }
+    // The part with the area's address is the first that stays; `gone` is the hole, and the back is
+    // what prepare_punch() has chained to it.
+    const iova_range all = a.where;
+    any_area* const right = std::exchange(gone->chain, nullptr);
+    gone->narrow(hole);
+    result<void> cut{};
+    if (front && back) {
+      compact(*right).narrow({hole.last + 1, all.last});
+      cut = areas_.split(at, hole.last, right);
+    }
+    if (front) {
+      a.narrow({all.first, hole.first - 1});
+      if (cut) cut = areas_.split(areas_.find(all.first), hole.first - 1, gone);
+    } else {
+      a.narrow({hole.last + 1, all.last});
+      cut = areas_.split(at, hole.last, &a);
+      areas_.find(hole.first).set_value(gone);
+    }
+    IOPT_ASSERT(cut.has_value());
+    readers_.area_is_to_go(hole);
+  }
+  report.bytes = hole.length_minus_one() + 1;
+  report.areas = 1;
+  if (!finish_one(*gone)) report.outcome = fail(errc::io_error);
+  return true;
+}
+
+/// Obtains all that a hole in `a` needs: `hole_area` for itself, in flight, chained to it one for the
+/// back where both ends stay; both still as `a` is, and in its family. Errors: as cut(). On error
+/// nothing has changed. Requires: areas_lock_, exclusively.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
+    compact_type& a, iova_range hole, bool both_stay, compact_type*& hole_area) noexcept {
+  if (!areas_.reserve(both_stay ? 2 : 1)) return fail(errc::not_enough_memory);
+  if (a.where.first != hole.first && !readers_.area_is_cut(hole.first - 1))
+    return fail(errc::not_enough_memory);
+  if (a.where.last != hole.last && !readers_.area_is_cut(hole.last))
+    return fail(errc::not_enough_memory);
+  compact_type* part[2] = {nullptr, nullptr};
+  family_type* family = a.in_family ? a.family : nullptr;
+  const std::size_t parts = both_stay ? 2 : 1;
+  bool enough = true;
+  for (std::size_t n = 0; enough && n < parts; ++n) {
+    part[n] = create<compact_type>(a.first_byte, a.length(), a.rights);
+    enough = part[n] != nullptr;
+  }
+  if (enough && family == nullptr) {
+    family = create<family_type>(a.own, a.where, a.first_byte - a.where.first.value,
+                                 a.held ? a.page_count() : 0, 0u);
+    enough = family != nullptr;
+  }
+  result<void> done{};
+  if (!enough) done = fail(errc::not_enough_memory);
+  if (done && a.held && large_pages_) {
+    if constexpr (can_split) {
+      for (std::size_t n = 0; done && n < domain_count_; ++n) {
+        typename attachment_type::call guard(*domains_[n]);
+        done = domains_[n]->domain->split(hole);
+        if (!done)
+          done = fail({done.error().code, error_place::domain, hole.first - a.where.first,
+                       static_cast<std::uint32_t>(n)});
+      }
+    } else {
+      done = fail({errc::invalid_argument, error_place::area, a.where.first.value});
+    }
+  }
+  if (!done) {
+    for (compact_type* p : part)
+      if (p != nullptr) destroy(p);
+    if (family != nullptr && !a.in_family) destroy(family);
+    return done;
+  }
+  if (!a.in_family) {
+    a.in_family = true;
+    a.family = family;
+    ++family->references;
+  }
+  for (std::size_t n = 0; n < parts; ++n) {
+    compact_type& p = *part[n];
+    p.show(a.where);
+    p.frame = a.frame;
+    p.filled = a.filled;
+    p.suspended = a.suspended;
+    p.held = a.held;
+    p.lost = a.lost;
+    p.in_family = true;
+    p.family = family;
+    ++family->references;
+  }
+  part[0]->chain = part[1];
+  if (both_stay) part[1]->state = area_state::present;
+  hole_area = part[0];
+  return {};
+}
+
+}  // namespace iopt
