@@ -283,11 +283,11 @@ u64 read_runs(const void* domain, u64 first, u64 last, iopt::run_list& out, Done
     const std::size_t begin = index_of(iova, here.level);
     std::size_t n = begin;
     if (here.level == 0 && ((iova | (last + 1)) & inside) == 0) {
-      alignas(64) iopt::physical pages[512];
-      const std::size_t end = begin + std::min<u64>(512 - begin, (last - iova >> 12) + 1);
+      alignas(64) u64 frames[512];
+      const std::size_t end = begin + std::min<u64>(512 - begin, ((last - iova) >> 12) + 1);
       for (; n != end && (here.table[n] & present) != 0; ++n)
-        pages[n - begin] = {here.table[n] & address_bits};
-      const std::size_t taken = out.append_pages({pages, n - begin}, 4096);
+        frames[n - begin] = (here.table[n] & address_bits) >> 12;
+      const std::size_t taken = out.append_frames(std::span<const u64>(frames, n - begin), 4096);
       more = taken == n - begin && n != begin;
       n = begin + taken;
       iova += u64{taken} << 12;

@@ -155,12 +155,11 @@ class page_array_pinner : public mock_pinner {
                          iopt::run_list& out) noexcept {
     std::uint64_t left = where.length() >> 12;
     for (std::uint64_t at = where.first.value; left != 0;) {
-      alignas(64) iopt::physical pages[batch_pages];
-      static_assert(sizeof(iopt::physical) == sizeof(std::uint64_t));
+      alignas(64) std::uint64_t frames[batch_pages];  // not set to zero first
       const std::size_t asked = std::min<std::uint64_t>(left, batch_pages);
-      mock.pin_pages(at, asked, &pages[0].value, 0, 12);
-      const std::size_t taken = out.append_pages({pages, asked}, 4096);
-      for (std::size_t n = taken; n < asked; ++n) mock.unpin(pages[n].value >> 12, 1, 0);
+      mock.pin_pages(at, asked, frames, 0, 0);
+      const std::size_t taken = out.append_frames(std::span<const std::uint64_t>(frames, asked), 4096);
+      for (std::size_t n = taken; n < asked; ++n) mock.unpin(frames[n], 1, 0);
       if (taken != asked) return {};
       left -= taken;
       at += taken << 12;
