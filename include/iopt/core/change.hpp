@@ -179,6 +179,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   const bool told = readers_.is_told(fresh);
   // Calls f(part, whether it was told) for the part of each area of the range.
   const auto each_part = [&](auto f) {
+    if constexpr (!translation_keeper<typename Traits::readers>) return;
     for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next()) {
       const area_type& a = full(*c.value());
       detail::exclusive_lock inner(a.source->mutex);
