@@ -177,22 +177,34 @@ u64 read_dirty(void* domain, u64 first, u64 last, int clear, int joined, mock_ra
   while (iova <= last) {
     const place here = find(domain, iova);
     const u64 size = size_of(here.level);
-    for (std::size_t n = index_of(iova, here.level); n < 512 && iova <= last; ++n) {
+    for (std::size_t n = index_of(iova, here.level); n < 512 && iova <= last;) {
       const u64 entry = here.table[n];
       if (here.level != 0 && is_table(entry)) break;
-      const u64 entry_last = iova | (size - 1);
-      if ((entry & dirty_bit) != 0) {
-        if (joined != 0 && found != 0 && out[found - 1].last + 1 == iova) {
-          out[found - 1].last = entry_last;
-        } else if (found == capacity) {
-          *count = found;
-          return iova;
-        } else {
-          out[found++] = {iova, entry_last};
-        }
-        if (clear != 0) here.table[n] = entry & ~dirty_bit;
+      u64 range_last = iova | (size - 1);
+      const u64 range_first = iova;
+      const bool is_dirty = (entry & dirty_bit) != 0;
+      const bool goes_on = joined != 0 && found != 0 && out[found - 1].last + 1 == iova;
+      if (is_dirty && !goes_on && found == capacity) {
+        *count = found;
+        return iova;
       }
-      iova = entry_last + 1;
+      if (is_dirty) {
+        std::size_t end = n + 1;
+        while (joined != 0 && end < 512 && range_last < last && (here.table[end] & dirty_bit) != 0 &&
+               (here.level == 0 || !is_table(here.table[end])))
+          ++end, range_last += size;
+        if (clear != 0)
+          for (std::size_t k = n; k != end; ++k) here.table[k] &= ~dirty_bit;
+        if (goes_on) {
+          out[found - 1].last = range_last;
+        } else {
+          out[found++] = {range_first, range_last};
+        }
+        n = end;
+      } else {
+        ++n;
+      }
+      iova = range_last + 1;
     }
   }
   *count = found;
