@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -190,7 +191,8 @@ u64 read_dirty(void* domain, u64 first, u64 last, int clear, int joined, mock_ra
       }
       if (is_dirty) {
         std::size_t end = n + 1;
-        while (joined != 0 && end < 512 && range_last < last && (here.table[end] & dirty_bit) != 0 &&
+        while (joined != 0 && end < 512 && range_last < last &&
+               (here.table[end] & dirty_bit) != 0 &&
                (here.level == 0 || !is_table(here.table[end])))
           ++end, range_last += size;
         if (clear != 0)
@@ -366,7 +368,18 @@ struct layout {
 };
 std::array<layout, MOCK_LAYOUTS> layouts;
 layout* current = nullptr;
-long pinned = 0;
+// Counted by thread: two that pin at a time neither wait for each other nor lose a page.
+struct alignas(64) pin_count {
+  long pages = 0;
+};
+std::array<pin_count, 64> pinned;
+std::atomic<std::size_t> pinning_threads = 0;
+thread_local pin_count* pinned_here = nullptr;
+void count_pinned(long pages) {
+  if (pinned_here == nullptr) [[unlikely]]
+    pinned_here = &pinned[pinning_threads++ % pinned.size()];
+  pinned_here->pages += pages;
+}
 constexpr std::uint32_t first_frame = MOCK_FIRST_FRAME;
 
 std::size_t page_of(unsigned long address, std::size_t pages) {
@@ -379,7 +392,7 @@ std::size_t pin_pages(unsigned long address, std::size_t pages, u64* out, u64 ba
                       unsigned shift) {
   const std::uint32_t* const frames = current->frames + page_of(address, pages);
   for (std::size_t n = 0; n < pages; ++n) out[n] = base + (u64{frames[n]} << shift);
-  pinned += static_cast<long>(pages);
+  count_pinned(static_cast<long>(pages));
   return pages;
 }
 
@@ -395,13 +408,13 @@ std::size_t pin_runs(unsigned long address, std::size_t pages, iopt::run_list* o
     if (!out->append(run({frame << 12}, some << 12))) break;
     done += some;
   }
-  pinned += static_cast<long>(done);
+  count_pinned(static_cast<long>(done));
   return done;
 }
 
 void unpin(u64 frame, std::size_t pages, int) {
   if (frame < first_frame || frame + pages > first_frame + MOCK_PAGES) std::abort();
-  pinned -= static_cast<long>(pages);
+  count_pinned(-static_cast<long>(pages));
 }
 
 void unpin_runs(const run* runs, std::size_t count, int dirty) {
@@ -413,10 +426,9 @@ void unpin_runs(const run* runs, std::size_t count, int dirty) {
 
 extern "C" {
 
-mock_operations mock = {map_pages, unmap_pages, iova_to_phys, iotlb_sync, read_dirty,
-                        map,       unmap,       map_runs,     unmap_runs, translate_range,
-                        split,     prefetch,    pin_pages,    pin_runs,   unpin,
-                        unpin_runs};
+mock_operations mock = {map_pages, unmap_pages, iova_to_phys, iotlb_sync,      read_dirty, map,
+                        unmap,     map_runs,    unmap_runs,   translate_range, split,      prefetch,
+                        pin_pages, pin_runs,    unpin,        unpin_runs};
 void (*mock_domain_made)(void*, std::uint64_t) = nullptr;
 
 void mock_init() {
@@ -448,7 +460,11 @@ void mock_set_layout(mock_layout layout) { current = &layouts[layout]; }
 std::uint64_t mock_physical(unsigned long address) {
   return u64{current->frames[page_of(address, 1)]} << 12 | (address & 4095);
 }
-long mock_pinned() { return pinned; }
+long mock_pinned() {
+  long all = 0;
+  for (const pin_count& each : pinned) all += each.pages;
+  return all;
+}
 
 void* mock_domain_create(int large_entries) {
   void* const whole = std::calloc(1, state_bytes + MOCK_HEADER_BYTES);

@@ -158,7 +158,8 @@ class page_array_pinner : public mock_pinner {
       alignas(64) std::uint64_t frames[batch_pages];  // not set to zero first
       const std::size_t asked = std::min<std::uint64_t>(left, batch_pages);
       mock.pin_pages(at, asked, frames, 0, 0);
-      const std::size_t taken = out.append_frames(std::span<const std::uint64_t>(frames, asked), 4096);
+      const std::size_t taken =
+          out.append_frames(std::span<const std::uint64_t>(frames, asked), 4096);
       for (std::size_t n = taken; n < asked; ++n) mock.unpin(frames[n], 1, 0);
       if (taken != asked) return {};
       left -= taken;

@@ -33,6 +33,28 @@
 
 namespace iopt {
 
+namespace detail {
+
+/// Tries for about as long as a short hold of a lock lasts, before anything is paid for sleeping. Whether
+/// it worked.
+template <class Try>
+bool spin(Try attempt) noexcept {
+  for (unsigned n = 0; n < 100; ++n) {
+    if (attempt()) return true;
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+  }
+  return false;
+}
+
+/// What lets an unlock be a plain store: who is about to sleep makes those who unlock see him.
+inline const asymmetric_fence unlock_fence;
+
+}  // namespace detail
+
 /// word_mutex: a mutex of four bytes.
 ///
 /// Cost       Uncontended: one locked instruction each to lock and to unlock; no system call.
@@ -53,6 +75,12 @@ class IOPT_LOCKABLE word_mutex {
   static constexpr std::uint32_t free = 0, held = 1, waited_for = 2;
 
   void lock_slowly() noexcept {
+    if (detail::spin([&] {
+          std::uint32_t expected = free;
+          return word_.load(std::memory_order_relaxed) == free &&
+                 word_.compare_exchange_strong(expected, held, std::memory_order_acquire);
+        }))
+      return;
     // Who has waited does not know whether others do, and says so to be safe.
     while (word_.exchange(waited_for, std::memory_order_acquire) != free)
       word_.wait(waited_for, std::memory_order_relaxed);
@@ -60,11 +88,6 @@ class IOPT_LOCKABLE word_mutex {
 
   std::atomic<std::uint32_t> word_{free};
 };
-
-namespace detail {
-/// What lets an unlock be a plain store: who is about to sleep makes those who unlock see him.
-inline const asymmetric_fence unlock_fence;
-}  // namespace detail
 
 /// word_shared_mutex: a shared mutex of twelve bytes, whose exclusive lock is the cheap one.
 ///
@@ -84,10 +107,7 @@ class IOPT_LOCKABLE word_shared_mutex {
     wake();
   }
   void lock_shared() noexcept IOPT_SHARED_LOCK {
-    std::uint32_t seen = word_.load(std::memory_order_relaxed);
-    if (seen == written || writers_.load(std::memory_order_relaxed) != 0 ||
-        !word_.compare_exchange_strong(seen, seen + 1, std::memory_order_acquire))
-      lock_shared_slowly();
+    if (!try_lock_shared()) lock_shared_slowly();
   }
   void unlock_shared() noexcept IOPT_UNLOCK {
     if (word_.fetch_sub(1, std::memory_order_release) == 1) wake();
@@ -101,7 +121,18 @@ class IOPT_LOCKABLE word_shared_mutex {
     if (waiters_.load(std::memory_order_relaxed) != 0) word_.notify_all();
   }
 
+  bool try_lock() noexcept {
+    std::uint32_t seen = word_.load(std::memory_order_relaxed);
+    return seen == 0 && word_.compare_exchange_strong(seen, written, std::memory_order_acquire);
+  }
+  bool try_lock_shared() noexcept {
+    std::uint32_t seen = word_.load(std::memory_order_relaxed);
+    return seen != written && writers_.load(std::memory_order_relaxed) == 0 &&
+           word_.compare_exchange_strong(seen, seen + 1, std::memory_order_acquire);
+  }
+
   void lock_slowly() noexcept {
+    if (detail::spin([&] { return try_lock(); })) return;
     writers_.fetch_add(1, std::memory_order_relaxed);
     waiters_.fetch_add(1, std::memory_order_relaxed);
     detail::unlock_fence.heavy();
@@ -117,6 +148,7 @@ class IOPT_LOCKABLE word_shared_mutex {
     writers_.fetch_sub(1, std::memory_order_relaxed);
   }
   void lock_shared_slowly() noexcept {
+    if (detail::spin([&] { return try_lock_shared(); })) return;
     waiters_.fetch_add(1, std::memory_order_relaxed);
     detail::unlock_fence.heavy();
     for (;;) {
