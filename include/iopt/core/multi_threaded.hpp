@@ -89,14 +89,15 @@ class IOPT_LOCKABLE word_mutex {
   std::atomic<std::uint32_t> word_{free};
 };
 
-/// word_shared_mutex: a shared mutex of twelve bytes, whose exclusive lock is the cheap one.
+/// basic_word_shared_mutex: a shared mutex of twelve bytes, whose exclusive lock is the cheap one.
 ///
 /// Ownership  Outlives every unlock of it, to its end: who unlocks looks at it once more.
 /// Cost       Uncontended: one locked instruction for lock(), none for unlock(), one each to share and to
-///            leave; no system call. Who must wait pays for detail::unlock_fence.
+///            leave; no system call. Who must wait pays for Fence.heavy().
 /// Threads    Any. Not fair among writers; a reader that comes while a writer waits lets him pass.
 /// Tested by  tests/core/multi_threaded_test.cpp
-class IOPT_LOCKABLE word_shared_mutex {
+template <const asymmetric_fence& Fence>
+class IOPT_LOCKABLE basic_word_shared_mutex {
  public:
   void lock() noexcept IOPT_EXCLUSIVE_LOCK {
     std::uint32_t expected = 0;
@@ -117,8 +118,11 @@ class IOPT_LOCKABLE word_shared_mutex {
   static constexpr std::uint32_t written = std::uint32_t{1} << 31;  // below it, readers
 
   void wake() noexcept {
-    detail::unlock_fence.light();
-    if (waiters_.load(std::memory_order_relaxed) != 0) word_.notify_all();
+    Fence.light();
+    if (waiters_.load(std::memory_order_relaxed) == 0) return;
+    // notify_all() looks whether anybody sleeps, and the plain store must be seen before it does.
+    detail::full_fence();
+    word_.notify_all();
   }
 
   bool try_lock() noexcept {
@@ -135,7 +139,7 @@ class IOPT_LOCKABLE word_shared_mutex {
     if (detail::spin([&] { return try_lock(); })) return;
     writers_.fetch_add(1, std::memory_order_relaxed);
     waiters_.fetch_add(1, std::memory_order_relaxed);
-    detail::unlock_fence.heavy();
+    Fence.heavy();
     for (;;) {
       std::uint32_t seen = word_.load(std::memory_order_relaxed);
       if (seen != 0) {
@@ -150,7 +154,7 @@ class IOPT_LOCKABLE word_shared_mutex {
   void lock_shared_slowly() noexcept {
     if (detail::spin([&] { return try_lock_shared(); })) return;
     waiters_.fetch_add(1, std::memory_order_relaxed);
-    detail::unlock_fence.heavy();
+    Fence.heavy();
     for (;;) {
       std::uint32_t seen = word_.load(std::memory_order_relaxed);
       // A writer who waits goes first. He sets the word, so waiting for it to change ends.
@@ -167,6 +171,7 @@ class IOPT_LOCKABLE word_shared_mutex {
   std::atomic<std::uint32_t> waiters_{0};  // that sleep, or are about to
   std::atomic<std::uint32_t> writers_{0};  // those of them that want to write
 };
+using word_shared_mutex = basic_word_shared_mutex<detail::unlock_fence>;
 
 /// multi_threaded: real locks. Maps of different ranges pin and fill side by side.
 ///
