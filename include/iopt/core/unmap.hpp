@@ -189,16 +189,14 @@ void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
 /// Takes one area in flight out of the domains, to be flushed. False: a domain came back short.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::begin_take_down(any_area& a) noexcept {
-  bool complete = true;
   if (is_compact(a)) {
-    if (a.held) complete = moves(compact(a)).take_out(domains());
-  } else {
-    area_type& whole = full(a);
-    detail::exclusive_lock guard(whole.source->mutex);
-    complete = moves(*whole.source).begin_unfill(whole, domains());
+    a.filled = fill_state::no_longer;
+    return !a.held || moves(compact(a)).take_out(domains());
   }
+  area_type& whole = full(a);
+  detail::exclusive_lock guard(whole.source->mutex);
   a.filled = fill_state::no_longer;
-  return complete;
+  return moves(*whole.source).begin_unfill(whole, domains());
 }
 /// Gives back what nobody else holds of an area that no device shows any more.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
