@@ -180,6 +180,152 @@ TEST_CASE("a pin tells the frames in order, and again where it is shared") {
   REQUIRE(w.close() == "");
 }
 
+TEMPLATE_TEST_CASE("a range that is held is pinned again, counted and checked each time", "",
+                   IOPT_TEST_KINDS) {
+  using W = world<TestType>;
+  constexpr std::uint64_t page = W::page;
+  for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
+    W w(pieces);
+    auto& t = w.table();
+    user<W> u, v;
+    w.attach_domain();
+    REQUIRE(t.map(w.at(0), 4 * page, rw, w.io(16)));
+    REQUIRE(t.map(w.at(9), 4 * page, rw, w.io(20)));
+    REQUIRE(u.object.attach(t));
+    REQUIRE(v.object.attach(t));
+    const iova_range one = w.pages_at(17, 2), both = w.pages_at(18, 4), part = w.pages_at(20, 2);
+    const auto frames = [&](user<W>& by, iova_range r) {
+      std::vector<std::uint64_t> all;
+      must(by.object.pin(r, rw, [&](run found) {
+        for (std::uint64_t n = 0; n < found.length_bytes; n += page)
+          all.push_back(found.first.value + n);
+      }));
+      return all;
+    };
+    const auto calls_at = [&](std::uint64_t n) { return t.find(w.io(n))->pin_calls; };
+    const auto first = frames(u, one), second = frames(u, both);
+    CHECK(first.size() == 2);
+    CHECK(second.size() == 4);
+    CHECK(calls_at(16) == 2);
+    const auto calls = w.pinner.calls();
+    w.account.refuse_all(true);
+    for (std::uint64_t n = 1; n < 4; ++n) {
+      CHECK(frames(u, one) == first);
+      CHECK(frames(u, both) == second);
+      CHECK(calls_at(16) == 2 + 2 * n);
+      CHECK(calls_at(20) == 1 + n);
+    }
+    // The part that one area shows of a range is held as that.
+    CHECK(frames(u, part) == std::vector<std::uint64_t>(second.begin() + 2, second.end()));
+    u.object.unpin(part);
+    w.account.refuse_all(false);
+    CHECK(w.pinner.calls() == calls);
+    CHECK(frames(v, one) == first);
+    CHECK(calls_at(16) == 9);
+    CHECK(w.pinner.calls() == calls);
+
+    REQUIRE(t.suspend_access(w.pages_at(16, 4)));
+    CHECK(text(u.object.pin(one, rw, no_frames)) == "EBUSY");
+    CHECK(text(u.object.pin(both, rw, no_frames)) == "EBUSY");
+    REQUIRE(t.resume_access(w.pages_at(16, 4), t.user_memory(w.at(0))));
+    if (t.protect(w.pages_at(20, 4), access_rights::read)) {
+      CHECK(text(u.object.pin(part, rw, no_frames)) == "EPERM");
+      CHECK(text(u.object.pin(both, rw, no_frames)) == "EPERM");  // and the first area's is undone
+      CHECK(text(u.object.pin(part, access_rights::read, no_frames)) == "ok");
+      u.object.unpin(part);
+    }
+    CHECK(calls_at(16) == 9);
+    CHECK(calls_at(20) == 4);
+    u.then = [&](iova_range gone) {
+      if (gone == iova_range::whole()) return;
+      if (u.told.size() == 1) {
+        CHECK(text(u.object.pin(one, rw, no_frames)) == "EINVAL");
+        v.object.unpin(one);
+        for (unsigned n = 0; n < 3; ++n) u.object.unpin(one);
+        CHECK(calls_at(16) == 5);
+      } else {
+        for (unsigned n = 0; n < 4; ++n) u.object.unpin(both);
+        CHECK(calls_at(16) == 1);
+        u.object.unpin(one);
+        CHECK(calls_at(16) == 0);
+      }
+    };
+    REQUIRE(t.unmap(w.io(16), 4 * page, unmap_profile::iommufd));
+    CHECK(u.told.size() == 2);
+    CHECK(calls_at(20) == 0);
+    CHECK(w.verify() == "");
+    u.object.detach(), v.object.detach();
+    REQUIRE(w.close() == "");
+  }
+}
+
+TEST_CASE("pins that have been counted are no longer when they are undone") {
+  using W = world<kind<full_domain>>;
+  W w;
+  auto& t = w.table();
+  user<W> u;
+  REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  REQUIRE(u.object.attach(t));
+  const auto pin_calls = [&] { return t.find(w.io(16))->pin_calls; };
+  for (unsigned round = 0; round < 3; ++round) {
+    for (unsigned n = 0; n < 3; ++n) must(u.object.pin(w.pages_at(17, 1), rw, no_frames));
+    must(u.object.pin(w.pages_at(18, 1), rw, no_frames));
+    if (round != 1) CHECK(pin_calls() == 4);
+    u.object.unpin(w.pages_at(18, 1));
+    u.object.unpin(w.pages_at(17, 1));
+    if (round != 2) CHECK(pin_calls() == 2);
+    u.object.unpin(w.pages_at(17, 1));
+    u.object.unpin(w.pages_at(17, 1));
+    CHECK(pin_calls() == 0);
+  }
+  REQUIRE(t.unmap_all());
+  u.object.detach();
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("what another object pinned is not this one's to undo") {
+  using W = world<kind<full_domain>>;
+  W w;
+  auto& t = w.table();
+  user<W> u, v;
+  REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
+  REQUIRE(u.object.attach(t));
+  REQUIRE(v.object.attach(t));
+  REQUIRE(u.object.pin(w.pages_at(17, 1), rw, no_frames));
+  CHECK(u.object.is_pinned(w.pages_at(17, 1)));
+  CHECK_FALSE(v.object.is_pinned(w.pages_at(17, 1)));
+  REQUIRE(v.object.pin(w.pages_at(17, 1), rw, no_frames));
+  u.object.unpin(w.pages_at(17, 1));
+  CHECK_FALSE(u.object.is_pinned(w.pages_at(17, 1)));
+  CHECK(v.object.is_pinned(w.pages_at(17, 1)));
+  CHECK(w.pinner.pinned_pages() == 1);
+  v.object.unpin(w.pages_at(17, 1));
+  CHECK(w.pinner.is_idle());
+  u.object.detach(), v.object.detach();
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("a pin of one page that a domain shows leaves nothing behind") {
+  using W = world<kind<plain_domain>>;
+  W w(mock::contiguity::scattered);
+  auto& t = w.table();
+  user<W> u;
+  w.attach_domain();
+  REQUIRE(t.map(w.at(0), 8 * w.page, rw, w.io(16)));
+  REQUIRE(u.object.attach(t));
+  const auto asked = [&](std::uint64_t n) {
+    const auto before = w.account.asked();
+    must(u.object.pin(w.pages_at(n, 1), rw, no_frames));
+    u.object.unpin(w.pages_at(n, 1));
+    return w.account.asked() - before;
+  };
+  asked(17);
+  for (std::uint64_t n = 16; n < 24; ++n) CHECK(asked(n) == 1);  // the record of the pin
+  CHECK(w.verify() == "");
+  u.object.detach();
+  REQUIRE(w.close() == "");
+}
+
 // ---- Notification ----------------------------------------------------------------------------------
 
 TEST_CASE("an unmap tells every user which area goes, and waits for the pins") {

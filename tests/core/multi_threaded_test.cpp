@@ -407,4 +407,111 @@ TEST_CASE("threads that unmap and threads that pin come to an end", "[thread]") 
   REQUIRE(w.close() == "");
 }
 
+TEMPLATE_TEST_CASE(
+    "threads that pin the same ranges by one object hold each as often as they pinned it",
+    "[thread]", (kind<full_domain, locked_traits>), (kind<unreadable_domain, yielding_traits>)) {
+  using W = world<TestType>;
+  W w(2 * W::page);
+  auto& t = w.table();
+  if constexpr (W::can_split) w.attach_domain();
+  must(t.map(w.at(0), 8 * w.page, rw, w.io(64)));
+  must(t.map(w.at(9), 8 * w.page, rw, w.io(72)));
+  typename W::access_type object([](void*, iova_range) {}, nullptr);
+  must(object.attach(t));
+  const iova_range ranges[] = {w.pages_at(64, 1), w.pages_at(65, 4), w.pages_at(70, 4),
+                               w.pages_at(72, 2), w.pages_at(65, 4)};
+  std::atomic<unsigned> wrong = 0, pinning = 3;
+  run_threads(w, 5, [&](unsigned me) {
+    std::mt19937_64 random(me);
+    if (me == 3) {  // looks, and so has the pins counted
+      while (pinning != 0) {
+        const auto seen = t.find(w.io(64 + random() % 16));
+        wrong += !seen || seen->pin_calls > 3 * 8 * 2;
+        std::this_thread::yield();
+      }
+      return;
+    }
+    if (me == 4) {  // changes what is asked without the table's locks
+      while (pinning != 0) {
+        static_cast<void>(t.suspend_access(w.pages_at(64, 8)));
+        static_cast<void>(t.protect(w.pages_at(72, 8), access_rights::read));
+        static_cast<void>(t.resume_access(w.pages_at(64, 8), t.user_memory(w.at(0))));
+        static_cast<void>(t.protect(w.pages_at(72, 8), rw));
+        std::this_thread::yield();
+      }
+      return;
+    }
+    std::vector<iova_range> mine;
+    for (unsigned n = 0; n < 2000; ++n) {
+      if (mine.size() < 8 && random() % 2 == 0) {
+        const iova_range r = ranges[random() % std::size(ranges)];
+        std::uint64_t bytes = 0;
+        const auto done = object.pin(r, random() % 2 == 0 ? access_rights::read : rw,
+                                     [&](run f) { bytes += f.length_bytes; });
+        if (done) mine.push_back(r);
+        wrong += done ? bytes != r.length()
+                      : done.error() != errc::device_or_resource_busy &&
+                            done.error() != errc::operation_not_permitted;
+      } else if (!mine.empty()) {
+        const std::size_t which = random() % mine.size();
+        wrong += !object.is_pinned(mine[which]);
+        object.unpin(mine[which]);
+        mine[which] = mine.back();
+        mine.pop_back();
+      }
+    }
+    for (const iova_range r : mine) object.unpin(r);
+    --pinning;
+  });
+  CHECK(wrong == 0);
+  CHECK(t.find(w.io(64))->pin_calls == 0);
+  CHECK(t.find(w.io(72))->pin_calls == 0);
+  for (const iova_range r : ranges) CHECK_FALSE(object.is_pinned(r));
+  must(t.unmap_all().outcome);
+  object.detach();
+  CHECK(w.pinner.is_idle());
+  REQUIRE(w.close() == "");
+}
+
+TEST_CASE("threads that wait for a mutex all get it", "[thread]") {
+  for (unsigned round = 0; round < 20; ++round) {
+    word_mutex mutex;
+    std::uint64_t sum = 0;  // whoever holds the mutex
+    std::vector<std::thread> threads;
+    for (unsigned me = 0; me < 4; ++me)
+      threads.emplace_back([&, me] {
+        for (unsigned n = 0; n < 500; ++n) {
+          const detail::exclusive_lock hold(mutex);
+          const std::uint64_t before = sum;
+          if (n % 64 == me) std::this_thread::yield();
+          sum = before + 1;
+        }
+      });
+    for (std::thread& t : threads) t.join();
+    REQUIRE(sum == 4 * 500);
+  }
+}
+
+TEST_CASE("who holds a mutex last may free it", "[thread]") {
+  struct shared {
+    word_mutex mutex;
+    unsigned users = 2;
+  };
+  for (unsigned round = 0; round < 300; ++round) {
+    shared* const s = new shared;
+    const auto leave = [s] {
+      bool last = false;
+      {
+        s->mutex.lock();
+        last = --s->users == 0;
+        s->mutex.unlock();
+      }
+      if (last) delete s;
+    };
+    std::thread other(leave);
+    leave();
+    other.join();
+  }
+}
+
 }  // namespace iopt::test

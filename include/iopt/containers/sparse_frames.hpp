@@ -117,13 +117,13 @@ class sparse_frames {
 
   /// F(first + i) = page i of r, for all of r. Requires: r is whole pages; F undefined there.
   result<void> store(page_index first, run r) noexcept {
+    if (more_ == nullptr && !has_only_) {
+      only_ = fragment_of(first, r), has_only_ = true;
+      return {};
+    }
     const fragment f = fragment_of(first, r);
     IOPT_ASSERT(!first_stored(f.range));
     if (more_ == nullptr) {
-      if (!has_only_) {
-        only_ = f, has_only_ = true;
-        return {};
-      }
       if (goes_on(only_, f)) {
         only_.range.last = f.range.last;
         return {};

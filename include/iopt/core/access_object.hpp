@@ -3,6 +3,10 @@
 // A mediated device, an emulated one, a command parser: it reads and writes at IOVAs, and pins
 // pages to keep their frames. Whoever pins is told before an area goes, and must let go.
 //
+// While an area has pins it is neither cut nor replaced and does not go. So what an object holds, it
+// keeps a record of, by IOVA, under a lock of its own; and pins that again, or undoes it, without the
+// table's locks.
+//
 // Layer: core. Includes: base, core/io_pagetable.hpp.
 #pragma once
 
@@ -19,6 +23,7 @@ namespace iopt {
 /// access_object: one user of a table's memory.
 ///
 /// Model       A multiset of pins, each a range as it was pinned, on the table it is attached to.
+/// Invariants  No two records of one range, but where two threads first pin it at once.
 /// Ownership   The user's. It outlives its stay: detach() before destruction. Not movable.
 /// Notification  Before a pinned area goes, on_unmap(context, iovas of the area) is called on every
 ///             attached access object, without locks, from the thread that unmaps. It must unpin
@@ -41,7 +46,7 @@ class access_object {
         pins_pages_(pins_pages && on_unmap != nullptr) {}
   access_object(const access_object&) = delete;
   access_object& operator=(const access_object&) = delete;
-  ~access_object() { IOPT_ASSERT(table_ == nullptr); }
+  ~access_object() { IOPT_ASSERT(table_ == nullptr && pins_.empty()); }
 
   /// Joins a table.
   /// Errors: invalid_argument, attached already; address_in_use, an area is off page boundaries.
@@ -99,21 +104,31 @@ class access_object {
   ///          device_or_resource_busy, suspended; operation_not_permitted, the area or its memory
   ///          lacks the right; operation_not_supported, device memory; those of pinning.
   ///          no_such_file_or_directory, a gap. On error nothing is pinned.
-  /// Cost     O(log n) an area, and what is pinned now; O(1) where the same range is pinned
-  /// already.
+  /// Cost     O(log n) an area, and what is pinned now; where this object holds the same range of one
+  ///          area already, O(log n) for the ranges it holds: one lock, of its own, and no allocation.
   template <class Frames>
   result<void> pin(iova_range range, access_rights want, Frames frames) {
     if (!pins_pages_) return fail(errc::invalid_argument);
     table_type* const in = usable();
     if (in == nullptr) return fail(errc::no_such_file_or_directory);
+    result<void> refused{};
+    if (const held_type* const held = pin_again(range, rights_of(want), refused)) {
+      if (!refused) return refused;
+      tell(*held, frames);
+      return {};
+    }
     table_type& t = *in;
     for (;;) {
       bool any_compact = false;
       {
         detail::shared_lock guard(t.areas_lock_);
-        const result<void> done = pin_full(t, range, want, any_compact);
-        if (done && !any_compact) tell(t, range, frames);
-        if (!any_compact) return done;
+        const held_type* only = nullptr;
+        if (const result<void> done = pin_full(t, range, rights_of(want), any_compact, only); !done)
+          return done;
+        if (!any_compact) {
+          only != nullptr ? tell(*only, frames) : tell(t, range, frames);
+          return {};
+        }
       }
       detail::exclusive_lock guard(t.areas_lock_);
       if (const result<void> grown = t.expand_in(range); !grown) return grown;
@@ -126,23 +141,21 @@ class access_object {
     table_type* const t = table_;
     IOPT_ASSERT(t != nullptr);
     if (t == nullptr) return;
+    if (unpin_held(*t, range)) return;
     detail::shared_lock guard(t->areas_lock_);
     unpin_areas(*t, range);
   }
 
-  /// Whether pages are pinned just so, as this range: by this object or another of the table.
+  /// Whether this object has pinned pages just so, as this range. Cost: as unpin().
   bool is_pinned(iova_range range) const {
     const table_type* const t = table_;
     if (t == nullptr) return false;
+    if (holds(range)) return true;
     detail::shared_lock guard(t->areas_lock_);
     iova next = range.first;
     for (auto c = t->areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      if (table_type::is_compact(*c.value())) return false;
-      const area_type& a = table_type::full(*c.value());
-      const iova last = std::min(a.where.last, range.last);
-      detail::exclusive_lock inner(a.source->mutex);
-      if (a.pin_calls == 0 || a.source->pins.find_exact(a.indices_of({next, last})) == nullptr)
-        return false;
+      const iova last = std::min(c.range().last, range.last);
+      if (!holds({next, last})) return false;
       if (last == range.last) return true;
       next = last + 1;
     }
@@ -170,6 +183,11 @@ class access_object {
   using any_area = mapped_area<Traits>;
   using area_type = area<Pinner, Domain, Traits>;
   using pages_type = pages<Pinner, Domain, Traits>;
+  using held_type = held_pin<Pinner, Domain, Traits>;
+
+  static access_rights rights_of(access_rights want) noexcept {
+    return allows(want, access_rights::write) ? access_rights::write : access_rights::read;
+  }
 
   table_type* usable() const noexcept {
     return leaving_ != 0 ? nullptr : static_cast<table_type*>(table_);
@@ -211,26 +229,89 @@ class access_object {
     return {};
   }
 
+  bool holds(iova_range range) const noexcept {
+    detail::exclusive_lock mine(lock_);
+    return pins_.find_exact(range) != nullptr;
+  }
+
+  /// Pins once more what this object holds; nullptr, it does not. Where `refused` becomes an error it
+  /// has not been pinned.
+  held_type* pin_again(iova_range range, access_rights rights, result<void>& refused) noexcept {
+    if (!holds_any_)
+      return nullptr;  // who has just been given a pin by another thread misses it: no harm
+    detail::exclusive_lock mine(lock_);
+    held_type* const held = pins_.find_exact(range);
+    if (held == nullptr) return nullptr;
+    if (const result<void> ok = may_use(*held->of, rights); !ok) {
+      refused = ok;
+    } else {
+      ++held->users;
+      note_change(*held);
+    }
+    return held;
+  }
+
+  // What pins again, or undoes that, has changed a record and tells its area only when somebody asks, or
+  // when the record goes: that is once for any number of changes.
+  void note_change(held_type& held) noexcept {
+    if (held.is_changed) return;
+    held.is_changed = true;
+    held.changed_before = std::exchange(changed_, &held);
+  }
+  /// Tells the areas. Requires: lock_.
+  void tell_changes() noexcept {
+    while (changed_ != nullptr) {
+      held_type& held = *std::exchange(changed_, changed_->changed_before);
+      held.is_changed = false;
+      held.of->more_pin_calls += held.users - 1 - std::exchange(held.told, held.users - 1);
+    }
+  }
+  void tell_areas() noexcept {
+    detail::exclusive_lock mine(lock_);
+    tell_changes();
+  }
+
+  /// One record of an area more, or less. Requires: the mutex of its pages.
+  static void note_pin(area_type& a, int more) noexcept {
+    const std::uint32_t before = a.pin_calls;
+    detail::release_into(a.pin_calls, before + static_cast<std::uint32_t>(more));
+  }
+
   /// Pins the pages of full areas; `any_compact` says that one is not, and that nothing is pinned.
-  result<void> pin_full(table_type& t, iova_range range, access_rights want, bool& any_compact) {
+  /// `only` is what holds all of them, if one area does.
+  result<void> pin_full(table_type& t, iova_range range, access_rights rights, bool& any_compact,
+                        const held_type*& only) {
     iova next = range.first;
     for (auto c = t.areas_.find(next);; c.next()) {
-      result<void> done =
-          fail({errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
-      if (c.valid() && c.range().contains(next) && !c.value()->is_in_flight())
-        done = pin_part(t, *c.value(), {next, std::min(c.range().last, range.last)},
-                        c.range().last >= range.last, want, any_compact);
-      if (!done || any_compact) {
+      const auto undo = [&] {
         if (next != range.first) unpin_areas(t, {range.first, next - 1});
+      };
+      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight()) {
+        undo();
+        return fail(
+            {errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
+      }
+      const bool ends_here = c.range().last >= range.last;
+      const iova_range part{next, ends_here ? range.last : c.range().last};
+      const held_type* held = nullptr;
+      if (const result<void> done =
+              pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, held);
+          !done || any_compact) {
+        undo();
         return done;
       }
-      if (c.range().last >= range.last) return done;
+      if (ends_here) {
+        if (next == range.first) only = held;
+        return {};
+      }
       next = c.range().last + 1;
     }
   }
 
+  /// `looked` says that this object does not hold that part.
   result<void> pin_part(table_type& t, any_area& any, iova_range part, bool ends_here,
-                        access_rights want, bool& any_compact) {
+                        access_rights rights, bool looked, bool& any_compact,
+                        const held_type*& held) {
     const auto begins_page = [&](std::uint64_t offset) {
       return (table_type::page_offset(any) + offset) % Traits::page_bytes == 0;
     };
@@ -238,37 +319,84 @@ class access_object {
         (!begins_page(part.first - any.where.first) ||
          (!ends_here && !begins_page(any.where.length_minus_one() + 1))))
       return fail({errc::invalid_argument, error_place::area, any.where.first.value});
-    const access_rights rights =
-        allows(want, access_rights::write) ? access_rights::write : access_rights::read;
     if (const result<void> ok = may_use(any, rights); !ok) return ok;
     if (table_type::is_compact(any)) {
       any_compact = true;
       return {};
     }
+    if (!looked) {
+      result<void> refused{};
+      if (held = pin_again(part, rights, refused); held != nullptr) return refused;
+    }
     area_type& a = table_type::full(any);
-    detail::exclusive_lock guard(a.source->mutex);
-    const result<void> done = t.pin_pages(*a.source, a.indices_of(part));
-    if (done) ++a.pin_calls;
-    return done;
+    held_type* const fresh = t.template create<held_type>();
+    if (fresh == nullptr) return fail(errc::not_enough_memory);
+    {
+      fresh->pin_record::range.first = a.index_of(part.first);
+      fresh->pin_record::range.last = a.index_of(part.last);
+      detail::exclusive_lock guard(a.source->mutex);
+      if (const result<void> done = t.pin_pages(*a.source, *fresh); !done) {
+        t.destroy(fresh);
+        return done;
+      }
+      note_pin(a, 1);
+    }
+    fresh->of = &a;
+    fresh->interval_node<iova>::range.first = part.first;
+    fresh->interval_node<iova>::range.last = part.last;
+    {
+      detail::exclusive_lock mine(lock_);
+      pins_.insert(*fresh);
+      detail::release_into(holds_any_, true);
+    }
+    held = fresh;
+    return {};
+  }
+
+  /// Undoes one pin of a range that lies in one area. False: this object has not pinned it so.
+  bool unpin_held(table_type& t, iova_range range) noexcept {
+    held_type* held = nullptr;
+    {
+      detail::exclusive_lock mine(lock_);
+      held = pins_.find_exact(range);
+      if (held == nullptr) return false;
+      if (held->users > 1) {
+        --held->users;
+        note_change(*held);
+        return true;
+      }
+      if (held->is_changed) tell_changes();
+      pins_.erase(*held);
+      if (pins_.empty()) detail::release_into(holds_any_, false);
+    }
+    area_type& a = *held->of;
+    {
+      detail::exclusive_lock guard(a.source->mutex);
+      t.unpin_pages(*a.source, *held);
+      note_pin(a, -1);  // who unmaps may go on, and waits for the mutex
+    }
+    t.destroy(held);
+    return true;
   }
 
   void unpin_areas(table_type& t, iova_range range) noexcept {
     iova next = range.first;
     for (auto c = t.areas_.find(next); c.valid() && c.range().contains(next); c.next()) {
-      IOPT_ASSERT(table_type::pin_calls(*c.value()) != 0);
-      if (table_type::is_compact(*c.value())) return;
-      area_type& a = table_type::full(*c.value());
-      const iova last = std::min(a.where.last, range.last);
-      detail::exclusive_lock guard(a.source->mutex);
-      if (a.pin_calls != 0) {
-        --a.pin_calls;
-        t.unpin_pages(*a.source, a.indices_of({next, last}));
-      }
+      const iova last = std::min(c.range().last, range.last);
+      [[maybe_unused]] const bool was_held = unpin_held(t, {next, last});
+      IOPT_ASSERT(was_held);
       if (last == range.last) return;
       next = last + 1;
     }
   }
 
+  /// Tells the frames of a range of one area that this object holds.
+  template <class Frames>
+  static void tell(const held_type& held, Frames& frames) {
+    if (held.frames.length_bytes != 0) return frames(held.frames);
+    area_type& a = *held.of;
+    tell(*a.source, a.indices_of(held.interval_node<iova>::range), frames);
+  }
   /// Tells the frames of a range that is pinned.
   template <class Frames>
   static void tell(table_type& t, iova_range range, Frames& frames) {
@@ -388,40 +516,36 @@ class access_object {
   typename Traits::template counter<table_type*> table_{nullptr};
   typename Traits::template counter<std::uint32_t> leaving_{0};
   access_object* next_ = nullptr;
+  mutable typename Traits::shared_mutex lock_{};  // after every other; exclusive is the cheap way
+  interval_tree<held_type, iova> pins_;           // one for each range held, that lies in one area
+  typename Traits::template counter<bool> holds_any_{false};  // for who does not have the lock
+  held_type* changed_ = nullptr;  // those whose areas have not been told all
 };
 
-/// Makes pages stay pinned and stored until unpin_pages() of the same. Requires: their mutex.
+/// Makes the pages `as.range` stay pinned and stored until unpin_pages() of the same. Requires: their mutex.
 /// Errors: those of pinning; not_enough_memory. On error nothing is pinned.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::pin_pages(pages_type& p, page_range indices) {
-  if (pin_record* held = p.pins.find_exact(indices)) {
-    ++held->users;
-    return {};
-  }
-  pin_record* fresh = create<pin_record>();
-  if (fresh == nullptr) return fail(errc::not_enough_memory);
-  result<void> done = p.stored.add_holder();
-  if (done) {
-    done = moves(p).store(indices);
-    if (!done) p.stored.drop_holder();
-  }
+result<void> io_pagetable<Pinner, Domain, Traits>::pin_pages(pages_type& p, pin_record& as) {
+  if (const result<void> room = p.stored.add_holder(); !room) return room;
+  const bool is_one = as.range.first == as.range.last;
+  const result<void> done =
+      is_one ? moves(p).store_one(as.range.first, as.frames) : moves(p).store(as.range);
   if (!done) {
-    destroy(fresh);
+    p.stored.drop_holder();
     return done;
   }
-  fresh->range = indices;
-  p.pins.insert(*fresh);
+  if (!is_one) {
+    run_list one{{&as.frames, 1}};
+    if (p.stored.read(as.range, one) - 1 != as.range.length_minus_one()) as.frames = {};
+  }
+  p.pins.insert(as);
   return {};
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::unpin_pages(pages_type& p, page_range indices) noexcept {
-  pin_record* const held = p.pins.find_exact(indices);
-  IOPT_ASSERT(held != nullptr);
-  if (held == nullptr || --held->users != 0) return;
-  p.pins.erase(*held);
-  destroy(held);
-  moves(p).unstore(indices);
+void io_pagetable<Pinner, Domain, Traits>::unpin_pages(pages_type& p, pin_record& as) noexcept {
+  p.pins.erase(as);
+  moves(p).unstore(as.range, as.frames);
   p.stored.drop_holder();
 }
 

@@ -160,7 +160,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::attach(Domain& domain) {
     slot = create<attachment_type>(domain);
     if (slot == nullptr) done = fail(errc::not_enough_memory);
   }
-  if (done) domains_[domain_count_] = slot;  // areas that grow now know whom to ask, if it is the first
+  if (done)
+    domains_[domain_count_] = slot;  // areas that grow now know whom to ask, if it is the first
   if (done) done = fill_from_areas(*slot);
   if (!done) {
     if (slot != nullptr) destroy(slot);

@@ -68,7 +68,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::protect(iova_range range, acc
   }
   commit(plan);
   for (auto c = areas_.find(range.first); c.valid() && c.range().first <= range.last; c.next())
-    c.value()->rights = rights;
+    detail::release_into(c.value()->rights, rights);
   flush_all();
   return {};
 }
@@ -175,7 +175,17 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
   // The frames of both, old and new, are stored before any domain hears of the change: then it can
   // be taken back, and the old pages can be given back, without asking anybody. The old ones are
   // pinned as an access would, so that they stay stored whatever other tables do with them.
-  std::size_t pinned = 0;  // areas
+  pin_record* pinned = nullptr;  // one for each area, in order
+  pin_record** pinned_end = &pinned;
+  // Ends the first of them, which is of that area.
+  const auto unpin_first = [&](area_type& a) {
+    pin_record* const as = std::exchange(pinned, pinned->chain);
+    {
+      detail::exclusive_lock inner(a.source->mutex);
+      unpin_pages(*a.source, *as);
+    }
+    destroy(as);
+  };
   const bool told = readers_.is_told(fresh);
   // Calls f(part, whether it was told) for the part of each area of the range.
   const auto each_part = [&](auto f) {
@@ -201,8 +211,16 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
          c.next()) {
       area_type& a = full(*c.value());
       detail::exclusive_lock inner(a.source->mutex);
-      done = pin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
-      if (done) ++pinned;
+      pin_record* const as = create<pin_record>();
+      if (as != nullptr) as->range = a.indices_of(*a.where.intersection(range));
+      done =
+          as == nullptr ? result<void>(fail(errc::not_enough_memory)) : pin_pages(*a.source, *as);
+      if (done) {
+        *pinned_end = as;
+        pinned_end = &as->chain;
+      } else if (as != nullptr) {
+        destroy(as);
+      }
     }
     for (auto c = areas_.find(range.first); done && c.valid() && c.range().first <= range.last;
          c.next()) {
@@ -218,11 +236,8 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
     }
   }
   if (!done) {
-    for (auto c = areas_.find(range.first); pinned != 0; c.next(), --pinned) {
-      area_type& a = full(*c.value());
-      detail::exclusive_lock inner(a.source->mutex);
-      unpin_pages(*a.source, a.indices_of(*a.where.intersection(range)));
-    }
+    for (auto c = areas_.find(range.first); pinned != nullptr; c.next())
+      unpin_first(full(*c.value()));
     if (domain_count_ != 0) moves(p).release_unheld(fresh.range);
     each_part([&](iova_range part, bool told_before) {
       if (!told_before) readers_.area_goes(part);
@@ -242,9 +257,9 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
       if (a.storage != nullptr) {
         a.source->holders.erase(a);
         a.storage = nullptr;
-        unpin_pages(*a.source, a.range);
       }
     }
+    if (pinned != nullptr) unpin_first(a);
     unindex(a);
     areas_.erase(c);
     destroy_area(a);
@@ -293,7 +308,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::suspend_access(iova_range ran
   }
   if (!any) return fail(errc::no_such_file_or_directory);
   for (auto c = areas_.first_overlap(range); c.valid() && c.range().first <= range.last; c.next())
-    c.value()->suspended = true;
+    detail::release_into(c.value()->suspended, true);
   return {};
 }
 
@@ -358,7 +373,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::resume_access(iova_range rang
       if (told_before || told) readers_.wait();
       if (!told)
         each_told([&](const area_type& other, user_address) { readers_.area_goes(other.where); });
-      a.suspended = false;
+      detail::release_into(a.suspended, false);
       return {};
     }
   }

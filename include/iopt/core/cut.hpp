@@ -109,7 +109,7 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
     right.storage = left.storage;
     right.state = static_cast<area_state>(left.state);
     right.filled = left.filled;
-    right.suspended = left.suspended;
+    right.suspended = static_cast<bool>(left.suspended);
     if (held) {
       left.source->holders.insert(left);
       left.source->holders.insert(right);

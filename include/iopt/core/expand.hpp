@@ -34,7 +34,7 @@ void io_pagetable<Pinner, Domain, Traits>::inherit(area_type& grown,
                                                    const compact_type& from) noexcept {
   grown.chain = from.chain;
   grown.filled = from.filled;
-  grown.suspended = from.suspended;
+  grown.suspended = static_cast<bool>(from.suspended);
   grown.state = static_cast<area_state>(from.state);
   pages_type& p = *grown.source;
   p.lost = p.lost || from.lost;

@@ -488,8 +488,8 @@ class io_pagetable {
                              compact_type*& hole_area) noexcept;
 
   // core/access_object.hpp
-  result<void> pin_pages(pages_type& p, page_range indices);
-  void unpin_pages(pages_type& p, page_range indices) noexcept;
+  result<void> pin_pages(pages_type& p, pin_record& as);
+  void unpin_pages(pages_type& p, pin_record& as) noexcept;
 
   // core/change.hpp
   result<void> check_covered(iova_range range) const;

@@ -31,6 +31,8 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const any_area& any) co
   }
   const area_type& a = full(any);
   const pages_type& p = *a.source;
+  if (a.pin_calls != 0)
+    for (access_type* user = accesses_; user != nullptr; user = user->next_) user->tell_areas();
   detail::exclusive_lock guard(p.mutex);
   return {.where = a.where,
           .rights = a.rights,
@@ -39,7 +41,7 @@ area_info io_pagetable<Pinner, Domain, Traits>::describe(const any_area& any) co
           .from = {p.start + a.start_byte},
           .pages_id = reinterpret_cast<std::uintptr_t>(&p),
           .pinned_pages = p.pinned,
-          .pin_calls = a.pin_calls,
+          .pin_calls = std::uint64_t{a.pin_calls} + a.more_pin_calls,
           .filled = a.storage != nullptr,
           .suspended = a.suspended,
           .revoked = p.revoked || a.filled == fill_state::revoked};

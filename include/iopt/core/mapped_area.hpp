@@ -39,16 +39,18 @@ enum class fill_state : std::uint8_t {
 /// mapped_area: an IOVA range with something behind it.
 ///
 /// Threads     `where`, `chain`, `rights` and `suspended` are the table's areas_lock_'s; `state` is
-///             read under it. `filled`, `held` and `lost` change in whoever moves the area, which
-///             is one thread at a time.
+///             read under it. Who holds a pin of the area, which so neither goes nor is cut, reads
+///             `state`, `rights`, `suspended` and `where` without it. `filled`, `held` and `lost` change
+///             in whoever moves the area, which is one thread at a time.
 template <table_traits Traits>
 struct mapped_area {
   iova_range where;
   mapped_area* chain = nullptr;  // links areas that one operation takes along
   typename Traits::template counter<area_state> state{area_state::in_flight};
-  access_rights rights;
+  typename Traits::template counter<access_rights> rights;
   fill_state filled = fill_state::not_yet;
-  bool suspended = false;  // software access waits for a new origin
+  typename Traits::template counter<bool> suspended{
+      false};              // software access waits for a new origin
   bool held = false;       // compact: domains show it, so its pages are pinned
   bool lost = false;       // compact: a domain that came back short may still show it
   bool in_family = false;  // compact: it was part of a mapping that others are still part of

@@ -53,13 +53,22 @@ bool spin(Try attempt) noexcept {
 /// What lets an unlock be a plain store: who is about to sleep makes those who unlock see him.
 inline const asymmetric_fence unlock_fence;
 
+/// How many threads sleep, or are about to, for a word_mutex of an address of this kind. It is not in
+/// the mutex, which may be gone when who unlocked looks.
+inline std::atomic<std::uint32_t>& sleepers(const void* mutex) noexcept {
+  static constinit std::atomic<std::uint32_t> kinds[64]{};
+  const auto word = reinterpret_cast<std::uintptr_t>(mutex);
+  return kinds[(word >> 4 ^ word >> 12) % 64];
+}
+
 }  // namespace detail
 
 /// word_mutex: a mutex of four bytes.
 ///
-/// Cost       Uncontended: one locked instruction each to lock and to unlock; no system call.
+/// Ownership  As std::mutex: who holds it last may destroy it, though another's unlock has not returned.
+/// Cost       Uncontended: one locked instruction to lock, none to unlock; no system call. Who must wait
+///            pays for detail::unlock_fence.
 /// Threads    Any. Not fair, not recursive.
-/// Source     Drepper, Futexes Are Tricky (2011), the third mutex.
 /// Tested by  tests/core/multi_threaded_test.cpp
 class IOPT_LOCKABLE word_mutex {
  public:
@@ -68,11 +77,13 @@ class IOPT_LOCKABLE word_mutex {
     if (!word_.compare_exchange_strong(expected, held, std::memory_order_acquire)) lock_slowly();
   }
   void unlock() noexcept IOPT_UNLOCK {
-    if (word_.exchange(free, std::memory_order_release) == waited_for) word_.notify_one();
+    word_.store(free, std::memory_order_release);
+    detail::unlock_fence.light();
+    if (detail::sleepers(this).load(std::memory_order_relaxed) != 0) wake();
   }
 
  private:
-  static constexpr std::uint32_t free = 0, held = 1, waited_for = 2;
+  static constexpr std::uint32_t free = 0, held = 1;
 
   void lock_slowly() noexcept {
     if (detail::spin([&] {
@@ -81,9 +92,21 @@ class IOPT_LOCKABLE word_mutex {
                  word_.compare_exchange_strong(expected, held, std::memory_order_acquire);
         }))
       return;
-    // Who has waited does not know whether others do, and says so to be safe.
-    while (word_.exchange(waited_for, std::memory_order_acquire) != free)
-      word_.wait(waited_for, std::memory_order_relaxed);
+    std::atomic<std::uint32_t>& asleep = detail::sleepers(this);
+    asleep.fetch_add(1, std::memory_order_relaxed);
+    detail::unlock_fence.heavy();
+    for (;;) {
+      std::uint32_t expected = free;
+      if (word_.compare_exchange_strong(expected, held, std::memory_order_acquire)) break;
+      word_.wait(held, std::memory_order_relaxed);
+    }
+    asleep.fetch_sub(1, std::memory_order_relaxed);
+  }
+  /// Only the address is used: there may be no mutex any more.
+  void wake() noexcept {
+    // The word is seen to be free before anybody is looked for.
+    detail::sleepers(this).fetch_add(0, std::memory_order_seq_cst);
+    word_.notify_one();
   }
 
   std::atomic<std::uint32_t> word_{free};

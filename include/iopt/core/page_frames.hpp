@@ -78,9 +78,55 @@ class page_frames {
     return {};
   }
 
-  /// After a pin of `part` went: gives back what nobody else holds, and forgets what a domain can
-  /// be asked for.
-  void unstore(page_range part) noexcept {
+  /// store() of one page, whose frame it tells: most pins are of one.
+  result<void> store_one(page_index at, run& told) {
+    run_list frame{{&told, 1}};
+    if (!pages_.stored.empty() && pages_.stored.read({at, at}, frame) != 0) return {};
+    if (const area_type* const h = pages_.holders.first_overlap({at, at})) {
+      if constexpr (!must_store) {
+        const typename attachment<Domain, Traits>::call guard(*h->storage);
+        read_shown(*h, {at, at}, frame);
+      }
+      if (frame.empty()) return fail(errc::bad_address);
+      return pages_.stored.store(at, told);
+    }
+    tally added;
+    const auto undo = [&] {
+      forgo(added);
+      if (!frame.empty()) unpin(told);
+    };
+    if (const result<void> got = pin({at, at}, frame, added); !got) {
+      undo();
+      return fail({got.error().code, error_place::request_byte, at.value});
+    }
+    if (const result<void> kept = pages_.stored.store(at, told); !kept) {
+      undo();
+      return kept;
+    }
+    if (const result<void> charged = charge(added); !charged) {
+      pages_.stored.erase({at, at});
+      undo();
+      return charged;
+    }
+    pages_.pinned += added.pinned;
+    return {};
+  }
+
+  /// After a pin of `part` went, all of whose frames `all` may say: gives back what nobody else holds,
+  /// and forgets what a domain can be asked for.
+  void unstore(page_range part, run all = {}) noexcept {
+    const bool pinned = pages_.pins.first_overlap(part) != nullptr;
+    const area_type* const shows = pages_.holders.first_overlap(part);
+    if (!pinned && shows == nullptr) {
+      settle(all.length_bytes != 0 ? unpin(all) : unpin_but_keep(part));
+      return pages_.stored.erase(part);
+    }
+    if (!pinned && shows->range.contains(part)) return forget_after_pin(part);
+    unstore_shared(part);
+  }
+
+ private:
+  void unstore_shared(page_range part) noexcept {
     std::uint64_t gone = 0;
     for (double_span walk(&pages_.pins, &pages_.holders, part); walk.valid(); walk.next())
       if (walk.owner() == span_owner::none) gone += unpin_stored(walk.range());
@@ -88,6 +134,7 @@ class page_frames {
     forget_stored(part);
   }
 
+ public:
   /// Appends the frames of `part`, which is held, from its beginning on, until done or full.
   /// Returns the pages appended.
   std::uint64_t read_held(page_range part, run_list& out) const {
@@ -279,6 +326,19 @@ class page_frames {
   }
 
  private:
+  /// forget_stored() of what a domain holds. A single fragment is kept where it says all there is:
+  /// less, and the next pin of another page would have two.
+  void forget_after_pin(page_range part) noexcept {
+    if (must_store || pages_.leaving != 0) return;
+    if (pages_.stored.fragments() != 1) return forget(part);
+    bool useless = false;
+    pages_.stored.for_each(page_range::whole(), [&](page_range all, run r) {
+      useless =
+          part.contains(all) && all.length() < pages_.count && r.type() == memory_type::cached;
+    });
+    if (useless) pages_.stored.erase(part);
+  }
+
   /// Drops from `stored` what a domain can be asked for, where that needs no split: but for a
   /// single fragment, which costs nothing; and a domain does not tell the kind of memory.
   void forget(page_range part) noexcept {

@@ -65,7 +65,9 @@ struct area : mapped_area<Traits>, interval_node<page_index> {
   std::uint64_t start_byte;                       // of `source`, shown at where.first
   attachment<Domain, Traits>* storage = nullptr;  // whom to ask for frames; null: unfilled
   [[no_unique_address]] view_type view{};
-  typename Traits::template counter<std::uint32_t> pin_calls{0};
+  typename Traits::template counter<std::uint32_t> pin_calls{0};  // held_pins, by our mutex
+  typename Traits::template counter<std::uint32_t> more_pin_calls{
+      0};  // of the same ranges, as told
 
   area(iova_range w, pages<Pinner, Domain, Traits>& p, std::uint64_t start,
        access_rights r) noexcept
@@ -101,9 +103,28 @@ struct area : mapped_area<Traits>, interval_node<page_index> {
   }
 };
 
-/// pin_record: pages that accesses hold, as one exact interval; pins of the same interval share it.
+/// pin_record: pages that an access object holds, or an operation while it lasts.
 struct pin_record : interval_node<page_index> {
+  pin_record* chain = nullptr;  // links those of one operation
+  run frames{};                 // all of them, where they are one run; else empty
+
+  pin_record() noexcept {}  // (so that nobody fills it with zeros first)
+};
+
+/// held_pin: the pins that one access object made of one range, which lies in one area.
+///
+/// Invariants  users > 0. The area's pin_calls count the record, so that the area stays as it is; its
+///             more_pin_calls count `told` users more, which are all but one unless it is_changed.
+/// Ownership   The access object's, which knows it by IOVA; its pages know it by index.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+struct held_pin : pin_record, interval_node<iova> {
+  area<Pinner, Domain, Traits>* of = nullptr;
   std::uint32_t users = 1;
+  std::uint32_t told = 0;
+  held_pin* changed_before = nullptr;
+  bool is_changed = false;
+
+  held_pin() noexcept {}
 };
 
 /// pages: a zero-based array of page frames with one origin.

@@ -116,7 +116,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
     p.show(a.where);
     p.frame = a.frame;
     p.filled = a.filled;
-    p.suspended = a.suspended;
+    p.suspended = static_cast<bool>(a.suspended);
     p.held = a.held;
     p.lost = a.lost;
     p.in_family = true;
