@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -159,8 +160,8 @@ TEST_CASE("probe: copies stop at the byte that fails") {
   }
 }
 
-/// From now on, in this process: no MADV_POPULATE_*, and process_vm_* forbidden with `number`.
-bool become_old_kernel(std::uint32_t number) {
+/// From now on, in this process: MADV_POPULATE_* is refused with `advice`, and process_vm_* with `number`.
+bool become_old_kernel(std::uint32_t number, std::uint32_t advice) {
   const auto jump = [](std::uint32_t value, std::uint8_t then, std::uint8_t otherwise) {
     return sock_filter{BPF_JMP | BPF_JEQ | BPF_K, then, otherwise, value};
   };
@@ -173,7 +174,7 @@ bool become_old_kernel(std::uint32_t number) {
       {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, args) + 2 * sizeof(std::uint64_t)},
       {BPF_JMP | BPF_JGE | BPF_K, 1, 2, 22},
       {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | number},
-      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EINVAL},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | advice},
       {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
   }};
   const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
@@ -182,14 +183,19 @@ bool become_old_kernel(std::uint32_t number) {
 }
 
 TEST_CASE("probe: a kernel or a sandbox without the best calls gives the same answers") {
-  for (const int number : {ENOSYS, EPERM}) {
+  // EINVAL: before 5.14. ENOSYS: no such system call, as without CONFIG_ADVISE_SYSCALLS.
+  for (const auto& [number, advice] :
+       {std::pair{ENOSYS, EINVAL}, {EPERM, EINVAL}, {ENOSYS, ENOSYS}, {EPERM, EPERM}}) {
+    CAPTURE(number, advice);
     pages_here memory(8);
     REQUIRE(::mprotect(memory.page(5), 4096, PROT_READ) == 0);
     REQUIRE(::munmap(memory.page(7), 4096) == 0);
     const pid_t child = ::fork();
     if (child == 0) {  // the exit status is the number of the first check that fails
-      if (!become_old_kernel(static_cast<std::uint32_t>(number))) ::_exit(100);
-      if (::madvise(memory.base, 0, MADV_POPULATE_READ) == 0 || errno != EINVAL) ::_exit(101);
+      if (!become_old_kernel(static_cast<std::uint32_t>(number),
+                             static_cast<std::uint32_t>(advice)))
+        ::_exit(100);
+      if (::madvise(memory.base, 0, MADV_POPULATE_READ) == 0 || errno != advice) ::_exit(101);
       std::array<std::byte, 3 * 4096> bytes{};
       if (host::touchable_bytes(memory.range(0, 8), access_rights::read).value_or(0) != 7 * 4096)
         ::_exit(1);

@@ -145,8 +145,9 @@ inline result<std::uint64_t> touchable_bytes(user_range where, access_rights rig
   const std::uint64_t pages = where.length_minus_one() / page_bytes + 1;
   const int advice = write ? detail::host_populate_write : detail::host_populate_read;
 
-  // An advice that the kernel does not know is refused also for no bytes at all.
-  if (calls == system_calls::portable || detail::host_populate(first, 0, advice) == EINVAL) {
+  // An advice that the kernel does not know, or a sandbox does not let through, is refused also for
+  // no bytes at all; so is any by a kernel that was built without madvise().
+  if (calls == system_calls::portable || detail::host_populate(first, 0, advice) != 0) {
     std::uint64_t good = 0;
     while (good != pages && detail::host_touch(first + good * page_bytes, write)) ++good;
     if (good == 0) return fail(errc::bad_address);
