@@ -22,11 +22,13 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <random>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "iopt/policy/iommu_domain.hpp"
@@ -64,6 +66,8 @@ class domain_suite {
     if constexpr (iopt::replacing_domain<D>) replacing();
     if constexpr (iopt::reserved_regions_domain<D>) reserved();
     if constexpr (iopt::coherency_enforcing_domain<D>) coherency();
+    if constexpr (iopt::prefetching_domain<D>) prefetching();
+    if constexpr (iopt::concurrent_domain<D>) concurrent();
     refusals();
   }
 
@@ -573,6 +577,69 @@ class domain_suite {
     D d = make_();
     const bool enforced = d.enforce_cache_coherency();
     CHECK(d.enforce_cache_coherency() == enforced);
+  }
+
+  // A hint changes nothing, wherever it points.
+  void prefetching() {
+    INFO("prefetch()");
+    D d = make_();
+    const iova_range r = room(d, 4);
+    const physical p = frames(d, 1);
+    const auto hint = [&] {
+      d.prefetch(r);
+      d.prefetch(pages(d, r, 3, 1));
+      d.prefetch(iova_range::sized(d.aperture().first, 1));
+      d.prefetch(d.aperture());
+      d.prefetch({d.aperture().last, d.aperture().last});
+    };
+    hint();
+    shows(d, r.first, std::nullopt);
+    map(d, pages(d, r, 1, 1), p);
+    hint();
+    shows(d, r.first, std::nullopt);
+    shows(d, r.first + granule(d), p);
+    shows(d, r.last, std::nullopt);
+    unmap(d, pages(d, r, 1, 1));
+    flush(d);
+    hint();
+    shows(d, r.first + granule(d), std::nullopt);
+  }
+
+  // Two threads map and unmap every other page each, and each sees its own, and no other's.
+  void concurrent() {
+    INFO("calls of two threads");
+    D d = make_();
+    constexpr std::uint64_t count = 16;
+    const iova_range all = room(d, count);
+    const physical p = frames(d, count);
+    std::atomic<unsigned> wrong = 0;
+    const auto work = [&](std::uint64_t me) {
+      const auto expect = [&](bool good) { wrong += !good; };
+      for (unsigned turn = 0; turn < 300; ++turn) {
+        for (std::uint64_t n = me; n < count; n += 2) {
+          const iova_range mine = pages(d, all, n, 1);
+          if constexpr (iopt::prefetching_domain<D>) d.prefetch(mine);
+          expect(d.map(mine, p + n * granule(d), usual).has_value());
+        }
+        for (std::uint64_t n = me; n < count; n += 2) {
+          const iova_range mine = pages(d, all, n, 1);
+          if constexpr (!iopt::unreadable_domain<D>)
+            expect(d.translate(mine.last) == p + ((n + 1) * granule(d) - 1));
+          if (turn != 299) expect(d.unmap(mine) == granule(d));
+        }
+        if constexpr (iopt::flushing_domain<D>) d.sync();
+      }
+    };
+    std::thread other(work, 1);
+    work(0);
+    other.join();
+    CHECK(wrong == 0);
+    for (std::uint64_t n = 0; n < count; ++n) {
+      shows(d, pages(d, all, n, 1).first, p + n * granule(d));
+      unmap(d, pages(d, all, n, 1));
+    }
+    flush(d);
+    shows(d, all.first, std::nullopt);
   }
 
   // What the checks are written with.

@@ -1,5 +1,9 @@
 #include "iopt/policy/iommu_domain.hpp"
 
+#include <mutex>
+#include <optional>
+#include <span>
+
 #include "iopt/backends/mock/mock.hpp"
 #include "tests/catch.hpp"
 #include "tests/policy/iommu_domain_conformance.hpp"
@@ -82,6 +86,52 @@ TEST_CASE("lesser domains keep it too", "[conformance]") {
   check<mock::without<mock::ability::unmap_runs | mock::ability::translate_range>>(shape(n));
   check<mock::without<mock::ability::map_runs | mock::ability::dirty>>(shape(n));
   check<mock::unreadable<>>(shape(n));
+}
+
+namespace {
+
+// A domain that serialises by itself, and is told ahead.
+class serialised {
+ public:
+  static constexpr bool is_concurrent = true;
+
+  explicit serialised(mock::domain_options options) : inner_(options) {}
+
+  result<void> map(iova_range r, physical p, attributes how) {
+    const std::lock_guard hold(mutex_);
+    return inner_.map(r, p, how);
+  }
+  std::uint64_t unmap(iova_range r) noexcept {
+    const std::lock_guard hold(mutex_);
+    return inner_.unmap(r);
+  }
+  std::optional<physical> translate(iova v) const {
+    const std::lock_guard hold(mutex_);
+    return inner_.translate(v);
+  }
+  page_size_set page_sizes() const { return inner_.page_sizes(); }
+  iova_range aperture() const { return inner_.aperture(); }
+  std::span<const reserved_region> reserved_regions() const { return inner_.reserved_regions(); }
+  void sync() noexcept {
+    const std::lock_guard hold(mutex_);
+    inner_.sync();
+  }
+  void prefetch(iova_range) const noexcept {}
+
+ private:
+  mutable std::mutex mutex_;
+  mock::domain inner_;
+};
+static_assert(concurrent_domain<serialised> && prefetching_domain<serialised> &&
+              flushing_domain<serialised>);
+static_assert(!concurrent_domain<mock::domain> && !prefetching_domain<mock::domain>);
+
+}  // namespace
+
+TEST_CASE("a domain that serialises by itself keeps it in two threads", "[conformance]") {
+  const int n = GENERATE(0, 2, 3, 6);
+  CAPTURE(n);
+  iopt_conformance::check_domain<serialised>([&] { return serialised(shape(n)); });
 }
 
 // The checks must be able to fail: a domain for each clause that is not kept.

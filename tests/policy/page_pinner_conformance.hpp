@@ -59,6 +59,7 @@ class pinner_suite {
     if constexpr (iopt::device_memory_pinner<P>) device_memory();
     if constexpr (iopt::copying_pinner<P>) copying();
     if constexpr (iopt::frame_copying_pinner<P>) frame_copying();
+    if constexpr (iopt::run_unpinning_pinner<P>) many_runs();
   }
 
  private:
@@ -360,9 +361,41 @@ class pinner_suite {
     for (const physical f : frames) p.unpin(run(f, page()), true);
   }
 
+  // Every page is given back once, whatever type a run says, and as dirty as the call says.
+  void many_runs() {
+    INFO("unpin_runs()");
+    P p = make_();
+    const user_range r = hooks_.memory(p, 17);
+    const std::vector<physical> once = pin_all(p, p.current(), r, rw);
+    const user_range part = user_range::sized(r.first + 3 * page(), 5 * page());
+    const std::vector<physical> twice = pin_all(p, p.current(), part, rw);
+    std::vector<run> runs;
+    for (const physical f : once)
+      runs.emplace_back(
+          f, page(),
+          runs.size() % 3 == 1 ? iopt::memory_type::reserved : iopt::memory_type::cached);
+    p.unpin_runs(std::span<const run>(runs).first(0), true);
+    for (const physical f : once) has_pins(p, f, times(twice, f) + 1);
+    p.unpin_runs(runs, false);
+    for (const physical f : once) has_pins(p, f, times(twice, f));
+    if constexpr (requires { hooks_.was_dirtied(p, once[0]); }) {
+      for (const physical f : once) CHECK_FALSE(hooks_.was_dirtied(p, f));
+    }
+    runs.clear();
+    for (const physical f : twice) runs.emplace_back(f, page());
+    p.unpin_runs(runs, true);
+    for (const physical f : twice) has_pins(p, f, 0);
+    if constexpr (requires { hooks_.was_dirtied(p, once[0]); }) {
+      for (const physical f : twice) CHECK(hooks_.was_dirtied(p, f));
+    }
+  }
+
   // What the checks are written with.
 
   std::uint64_t page() const { return hooks_.page_bytes(); }
+  static std::uint64_t times(const std::vector<physical>& in, physical f) {
+    return static_cast<std::uint64_t>(std::count(in.begin(), in.end(), f));
+  }
   static iopt::result<void> refusal(iopt::errc code) { return iopt::fail(code); }
 
   // The frames of the first `count` pages that `take(r, out)` appends, call after call.

@@ -68,6 +68,38 @@ TEST_CASE("the checks do with the least hooks", "[conformance]") {
 
 namespace {
 
+// Takes many runs back in one call, and looks at no type.
+struct takes_runs : mock::pinner {
+  using mock::pinner::pinner;
+  void unpin_runs(std::span<const run> runs, bool dirty) noexcept {
+    for (const run& r : runs) unpin(run(r.first, r.length_bytes), dirty);
+  }
+};
+static_assert(run_unpinning_pinner<takes_runs> && !run_unpinning_pinner<mock::pinner>);
+
+// One that thinks that reserved memory was not pinned.
+struct passes_over_reserved : mock::pinner {
+  void unpin_runs(std::span<const run> runs, bool dirty) noexcept {
+    for (const run& r : runs)
+      if (r.type() == memory_type::cached) unpin(r, dirty);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a pinner that takes runs back keeps the contract", "[conformance]") {
+  for (const std::uint64_t lie : {mock::contiguity::contiguous, mock::contiguity::scattered})
+    iopt_conformance::check_pinner<takes_runs>(
+        [&] { return takes_runs({.contiguity_bytes = lie}); }, mock_hooks{});
+}
+
+TEST_CASE("a pinner that asks a run for its type is told so", "[conformance][!shouldfail]") {
+  iopt_conformance::check_pinner<passes_over_reserved>([] { return passes_over_reserved(); },
+                                                       mock_hooks{});
+}
+
+namespace {
+
 // The checks must be able to fail: a pinner that pins the first page twice.
 struct pins_too_much : mock::pinner {
   result<void> pin(const owner& w, user_range r, iopt::access_rights a, run_list& out) {
