@@ -3,10 +3,12 @@
 // The mocks stop the program when two calls on one domain overlap, when a page is unpinned while a
 // domain shows it, and when more is given back than was taken. What each thread is answered depends
 // on the others; what is left when all are done does not. Built with -fsanitize=thread it also shows
-// data races.
+// data races. The locks are tried by themselves first, with both kinds of fence.
 #include "iopt/core/multi_threaded.hpp"
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <random>
@@ -94,7 +96,143 @@ void run_threads(W& w, unsigned count, const auto& body) {
   CHECK(w.verify() == "");
 }
 
+/// The shared lock with the dearer fence, whatever the system can.
+const asymmetric_fence symmetric(fence_kind::symmetric);
+using symmetric_shared_mutex = basic_word_shared_mutex<symmetric>;
+
+/// Long enough for threads that must wait to have gone to sleep.
+void until_asleep() { std::this_thread::sleep_for(std::chrono::milliseconds(10)); }
+
+static_assert(sizeof(word_mutex) == 4 && sizeof(word_shared_mutex) == 12);
+
 }  // namespace
+
+TEMPLATE_TEST_CASE("a lock lets in one at a time, whoever sleeps", "[thread][lock]", word_mutex,
+                   word_shared_mutex, symmetric_shared_mutex) {
+  TestType lock;
+  std::uint64_t count = 0, twice = 0;  // of no atomic type: the lock orders them
+  std::atomic<unsigned> wrong = 0;
+  constexpr unsigned turns = 20'000;
+  std::vector<std::thread> threads;
+  lock.lock();
+  for (unsigned me = 0; me < 4; ++me)
+    threads.emplace_back([&, me] {
+      for (unsigned n = 0; n < turns; ++n) {
+        lock.lock();
+        wrong += twice != 2 * count;
+        ++count;
+        if (n % 256 == me) std::this_thread::yield();  // in the middle, so that others sleep
+        twice += 2;
+        lock.unlock();
+      }
+    });
+  until_asleep();
+  CHECK(count == 0);  // all four wait
+  lock.unlock();
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+  CHECK(count == 4 * turns);
+}
+
+TEMPLATE_TEST_CASE("readers see what a writer left, and are in together", "[thread][lock]",
+                   word_shared_mutex, symmetric_shared_mutex) {
+  TestType lock;
+  std::array<std::uint64_t, 2> value{};
+  std::atomic<unsigned> wrong = 0, inside = 0;
+  std::atomic<bool> together = false;
+  std::vector<std::thread> threads;
+  for (unsigned me = 0; me < 2; ++me) {
+    threads.emplace_back([&, me] {
+      for (unsigned n = 0; n < 4'000; ++n) {
+        lock.lock();
+        wrong += inside != 0;
+        ++value[0];
+        if (n % 64 == me) std::this_thread::yield();
+        ++value[1];
+        lock.unlock();
+      }
+    });
+    threads.emplace_back([&, me] {
+      for (unsigned n = 0; n < 8'000; ++n) {
+        lock.lock_shared();
+        if (++inside == 2) together = true;
+        wrong += value[0] != value[1];
+        if (n % 64 == me) std::this_thread::yield();
+        --inside;
+        lock.unlock_shared();
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+  CHECK(value[0] == 8'000);
+  // Two share it for certain where the first waits inside for the second.
+  lock.lock_shared();
+  std::thread second([&] {
+    lock.lock_shared();
+    together = true;
+    lock.unlock_shared();
+  });
+  second.join();
+  lock.unlock_shared();
+  CHECK(together);
+}
+
+TEMPLATE_TEST_CASE("whoever sleeps at a lock is woken by who leaves it", "[thread][lock]",
+                   word_shared_mutex, symmetric_shared_mutex) {
+  for (const bool written : {true, false}) {
+    TestType lock;
+    written ? lock.lock() : lock.lock_shared();
+    std::atomic<unsigned> through = 0;
+    std::vector<std::thread> threads;
+    for (unsigned n = 0; n < 2; ++n) {
+      threads.emplace_back([&] {
+        lock.lock();
+        ++through;
+        lock.unlock();
+      });
+      until_asleep();
+      threads.emplace_back([&] {
+        lock.lock_shared();
+        ++through;
+        lock.unlock_shared();
+      });
+    }
+    until_asleep();
+    if (written) CHECK(through == 0);
+    written ? lock.unlock() : lock.unlock_shared();
+    for (std::thread& t : threads) t.join();
+    CHECK(through == 4);
+  }
+}
+
+TEMPLATE_TEST_CASE("a writer gets in while readers never leave the lock alone", "[thread][lock]",
+                   word_shared_mutex, symmetric_shared_mutex) {
+  TestType lock;
+  std::atomic<bool> written = false;
+  std::atomic<unsigned> inside = 0;
+  std::atomic<std::uint64_t> turns = 0;
+  constexpr std::uint64_t most = 100'000;
+  std::vector<std::thread> readers;
+  for (unsigned n = 0; n < 2; ++n)
+    readers.emplace_back([&] {
+      while (!written && turns < most) {
+        lock.lock_shared();
+        ++inside, ++turns;
+        // Leaves when another has come; but one that must wait for the writer does not come.
+        for (unsigned k = 0; k < 50 && inside < 2 && !written; ++k) std::this_thread::yield();
+        --inside;
+        lock.unlock_shared();
+      }
+    });
+  while (turns < 10) std::this_thread::yield();
+  lock.lock();
+  const std::uint64_t seen = turns;
+  written = true;
+  lock.unlock();
+  for (std::thread& t : readers) t.join();
+  CHECK(seen < most);
+}
 
 TEMPLATE_TEST_CASE("threads that use ranges of their own are answered as if alone", "[thread]",
                    (kind<full_domain, locked_traits>), (kind<plain_domain, locked_traits>)) {

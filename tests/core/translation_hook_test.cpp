@@ -129,6 +129,25 @@ TEST_CASE("an index shows what the table maps, whatever is refused", "[sweep]") 
   }
 }
 
+TEST_CASE("a copy of many areas that has no room in the index leaves nothing there", "[copy]") {
+  using W = world<kind<full_domain, told_traits<0>>>;
+  for (std::uint64_t fault = 0;; ++fault) {
+    W w;
+    auto& t = w.table();
+    for (std::uint64_t n = 0; n != 48; ++n) must(t.map(w.at(n), W::page, rw, w.io(n)));
+    w.faults.arm(mock::fault_point::allocation, fault);
+    const auto copied = t.copy(t, w.pages_at(0, 48), rw, w.io(1024));
+    const bool fired = w.faults.fired();
+    w.faults.disarm();
+    CHECK(t.readers().size() == (copied ? 96 : 48));
+    REQUIRE(compare(t) == "");
+    REQUIRE(w.close() == "");
+    if (fired) continue;
+    CHECK(copied.has_value());
+    break;
+  }
+}
+
 TEST_CASE("a table that moves takes its index along") {
   using W = world<kind<full_domain, told_traits<0>>>;
   W w;
