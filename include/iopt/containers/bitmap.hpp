@@ -118,7 +118,8 @@ class bitmap_view {
     IOPT_ASSERT(first <= last && last < size_);
     const std::uint64_t first_byte = first / 8;
     const std::uint64_t last_byte = last / 8;
-    if (first_byte >= last_byte) {  // never more; for AVX-512 GCC 12 would warn of what lies between
+    if (first_byte >=
+        last_byte) {  // never more; for AVX-512 GCC 12 would warn of what lies between
       change(bytes_[first_byte], mask_from(first) & mask_to(last));
       return;
     }
