@@ -203,6 +203,22 @@ TEST_CASE("a second domain is filled without a pin, a charge, or a run too many"
   CHECK(t.domain_count() == 2);
 }
 
+TEST_CASE("what is left around a hole grows while the first domain is attached, and asks that one",
+          "[attach]") {
+  usual w(page);  // no two pages are one run
+  auto& t = w.table();
+  must(t.map(w.at(0), 8 * page, rw, w.io(0)));
+  CHECK(t.unmap(w.io(1), page, unmap_profile::hole_punching).bytes == page);
+  auto& d =
+      w.attach_domain();  // one page is filled as it is; the six behind the hole are not one run
+  CHECK(w.pinner.pinned_pages() == 7);
+  CHECK(d.translate(w.io(5)) == w.pinner.frame_of(w.owner(), w.at(5)));
+  CHECK(w.verify() == "");
+  CHECK(t.detach(d));
+  CHECK(w.pinner.pinned_pages() == 0);
+  CHECK(w.verify() == "");
+}
+
 TEST_CASE("a domain of another table is asked for frames that only it has", "[attach]") {
   usual w(page);
   auto& a = w.add_table();
