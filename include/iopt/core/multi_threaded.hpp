@@ -180,9 +180,13 @@ class IOPT_LOCKABLE basic_word_shared_mutex {
     Fence.heavy();
     for (;;) {
       std::uint32_t seen = word_.load(std::memory_order_relaxed);
-      // A writer who waits goes first. He sets the word, so waiting for it to change ends.
-      if (seen == written || (seen != 0 && writers_.load(std::memory_order_relaxed) != 0)) {
+      // A writer who waits goes first. He sets the word, so waiting for it to change ends; while it is free he
+      // is on his way, and nobody would wake who sleeps on that.
+      const bool after_writer = writers_.load(std::memory_order_relaxed) != 0;
+      if (seen == written || (seen != 0 && after_writer)) {
         word_.wait(seen, std::memory_order_relaxed);
+      } else if (after_writer) {
+        std::this_thread::yield();
       } else if (word_.compare_exchange_weak(seen, seen + 1, std::memory_order_acquire)) {
         break;
       }
