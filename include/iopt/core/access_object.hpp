@@ -28,7 +28,8 @@ namespace iopt {
 /// Notification  Before a pinned area goes, on_unmap(context, iovas of the area) is called on every
 ///             attached access object, without locks, from the thread that unmaps. It must unpin
 ///             whatever it pinned there before it returns, may call any member but attach, replace
-///             and detach, and may be called for areas that it did not pin.
+///             and detach, and may be called for areas that it did not pin. It may not attach or detach a
+///             domain of the table, nor wait for who does: that waits for the unmap.
 /// Threads     As the table. unpin() may be called from any thread.
 /// Source      Linux 6.12 drivers/iommu/iommufd/device.c, iommufd_access, as facts.
 /// Tested by   tests/core/access_object_test.cpp
