@@ -2,7 +2,7 @@
 // Baseline   Linux's iommufd. Floor: the domain's own walk, whose answer nobody writes down.
 // Unit       ns per read of 1 GiB, 4 KiB entries, into a bitmap of a bit a page.
 // Expect     the walk; at 100 % one long run of bits.
-// Tried      nothing yet.
+// Tried      the domain's walk an entry at a time: 226 us in place of 113 where all is dirty.
 #include <bit>
 
 #include "bench/contenders.hpp"

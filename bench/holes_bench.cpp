@@ -4,7 +4,9 @@
 // Unit       ns per hole, average of 100000 at random: in 256 GiB of 1 GiB entries, and in 1 GiB, where
 //            no two touch.
 // Expect     what a table of 512 entries costs to write, for each 2 MiB that is touched first.
-// Tried      nothing yet.
+// Tried      two cuts and an unmap over one pages object: 1897 and 1576 ns, most of it in a tree of holders
+//            with a node for each part. Parts that stay compact: 536 and 243, of which the floor is 242 and
+//            26: in 256 GiB half of the holes are the first in their 2 MiB, and 4 KiB of entries are written.
 #include <algorithm>
 
 #include "bench/contenders.hpp"
