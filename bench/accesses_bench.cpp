@@ -4,7 +4,8 @@
 // Unit       ns per pin and unpin of 1 page at random in 1 GiB, in blocks of 2 MiB, whose addresses are
 //            written to an array; of 512 pages likewise; per read of 4 KiB of own memory.
 // Expect     few allocations, or none for a page that is held already.
-// Tried      nothing yet.
+// Tried      the areas' lock, the pages' mutex twice, a record and a map of frames for each pin: 232 ns, and
+//            118 where the page is held already; now 98 and 19. A spare record for the next pin: no gain.
 #include <cstring>
 
 #include "bench/contenders.hpp"
