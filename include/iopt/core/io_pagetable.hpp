@@ -6,8 +6,9 @@
 // can break. Its rules, down to the errno and the order of checks, are those of Linux 6.12 iommufd;
 // where it does more than the kernel (holes in large entries, protect, remap) it says so.
 //
-// The members are defined by theme: core/map.hpp, core/unmap.hpp, core/cut.hpp, core/attach.hpp,
-// core/change.hpp, core/owner.hpp, core/dirty.hpp. Include this header; it includes them.
+// The members are defined by theme: core/map.hpp, core/unmap.hpp, core/cut.hpp, core/punch.hpp,
+// core/expand.hpp, core/attach.hpp, core/claims.hpp, core/change.hpp, core/owner.hpp, core/dirty.hpp,
+// core/look.hpp. Include this header; it includes them.
 //
 // Layer: core. Includes: base, containers, policy, core.
 #pragma once
@@ -409,6 +410,7 @@ class io_pagetable {
   static std::uint32_t pin_calls(const any_area& a) noexcept {
     return is_compact(a) ? 0 : static_cast<std::uint32_t>(full(a).pin_calls);
   }
+
   // core/expand.hpp
   area_type* expand(compact_type& a) noexcept;
   void inherit(area_type& grown, const compact_type& from) noexcept;
