@@ -13,7 +13,6 @@
 
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
-#include "iopt/base/log2.hpp"
 #include "iopt/base/range.hpp"
 #include "iopt/base/run.hpp"
 #include "iopt/core/origin.hpp"
@@ -127,7 +126,6 @@ struct compact_area : mapped_area<Traits> {
   void narrow(iova_range part) noexcept {
     const std::uint64_t skip = part.first - this->where.first;
     if (skip != 0) frame += page_offset() + skip;
-    if (skip != 0) frame = {align_down(frame.value, Traits::page_bytes)};
     first_byte += skip;
     this->where = part;
   }
