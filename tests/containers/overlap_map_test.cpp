@@ -64,7 +64,7 @@ class walk {
     for (step_ = 0; step_ < steps; ++step_) {
       if (model_.size() >= most_) filling_ = false;
       if (model_.empty()) filling_ = true;
-      random_() % 4 == 0 == filling_ ? erase() : insert();
+      (random_() % 4 == 0) == filling_ ? erase() : insert();
       if (const auto wrong = subject_.verify(); !wrong.empty()) check(false, wrong);
       look();
       if (step_ % 64 == 0) compare();

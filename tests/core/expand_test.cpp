@@ -33,8 +33,8 @@ struct pinning : usual::access_type {
 /// Areas of one run: one whole pages, one that begins and ends inside a page, one that may only be
 /// read, one of another owner and account; and two domains, or none.
 struct stand : usual {
-  explicit stand(unsigned domains) {
-    attach_domains(*this, domains);
+  explicit stand(unsigned count) {
+    attach_domains(*this, count);
     must(table().map(at(0), 8 * page, rw, io(16)));
     must(table().map(at(16) + 512, 4 * page - 1024, rw, io(32) + 512));
     must(table().map(at(24), 4 * page, access_rights::read, io(40)));
