@@ -22,7 +22,10 @@ namespace iopt::detail {
 /// fetches those that come soon, and at the beginning all up to there. `behind` has a bit for each.
 inline void fetch_leaves(const area_map_node& p, std::uint32_t behind, bool beginning) noexcept {
   constexpr int distance = 4, many = 8;
-  if (std::popcount(behind) < (beginning ? many : distance)) return;
+  // Whether there are so many, without a count, which is a library's function on some processors.
+  std::uint32_t more = behind;
+  for (int n = 1; n < (beginning ? many : distance); ++n) more &= more - 1;
+  if (more == 0) return;
   for (int n = 1; n <= distance; ++n, behind &= behind - 1)
     if (beginning || n == distance)
       prefetch(p.child(static_cast<unsigned>(std::countr_zero(behind))));

@@ -270,7 +270,9 @@ TEST_CASE("an access object reads, writes and pins over a kernel", "[kernel]") {
                          if (std::exchange(told.pinned, false)) told.object.unpin(pages(1, 6));
                        },
                        this};
-  } u;
+  };
+  std::optional<user> life(std::in_place);
+  user& u = *life;
   REQUIRE(u.object.attach(t));
   REQUIRE(t.map(memory_at(0), 8 * page, rw, at(0)));
   std::array<std::byte, 6000> sent, got{};
@@ -292,6 +294,7 @@ TEST_CASE("an access object reads, writes and pins over a kernel", "[kernel]") {
   REQUIRE(t.unmap_all());
   CHECK(machine_pins(&w.m) == 0);
   u.object.detach();
+  life.reset();  // it has a lock of its own
   CHECK(w.close() == "");
 }
 
