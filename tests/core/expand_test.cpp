@@ -71,6 +71,14 @@ std::string sweep(unsigned domains, Act act) {
 
 }  // namespace
 
+TEST_CASE("memory that begins inside a page grows with its last page", "[expand]") {
+  usual w;
+  const iova_range all = iova_range::sized(w.io(16) + 512, 4 * page);  // bytes of five pages
+  must(w.table().map(w.at(0) + 512, 4 * page, rw, all.first));
+  CHECK(text(w.table().protect(all, access_rights::read)) == "ok");
+  CHECK(w.verify() == "");
+}
+
 TEST_CASE("what asks for full areas changes nothing where memory is refused", "[expand][sweep]") {
   const auto each = [&](auto act) {
     for (const unsigned domains : {0u, 1u, 2u}) {
