@@ -15,6 +15,7 @@
 #include "iopt/base/address.hpp"
 #include "iopt/base/range.hpp"
 #include "tests/catch.hpp"
+#include "tests/counted_memory.hpp"
 
 namespace {
 
@@ -25,29 +26,9 @@ using random_bits = std::mt19937_64;
 
 // ---- memory that refuses, and a probe --------------------------------------------------------
 
-struct ledger {
-  std::size_t blocks = 0;
-  std::size_t calls = 0;
-  std::size_t refuse_from = ~std::size_t{0};  // this call and all after it are refused
-};
-
-struct counting_memory {
-  ledger* book;
-  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    if (book->calls++ >= book->refuse_from) return nullptr;
-    ++book->blocks;
-    return iopt::heap_memory{}.allocate(bytes, alignment);
-  }
-  void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-    --book->blocks;
-    iopt::heap_memory{}.deallocate(p, bytes, alignment);
-  }
-};
-
-struct counting_probe {
-  static inline std::size_t visits = 0;
-  static void visit() noexcept { ++visits; }
-};
+using iopt::test::counting_memory;
+using iopt::test::counting_probe;
+using iopt::test::ledger;
 
 using map = iopt::area_map<iova, std::uint64_t, counting_memory, counting_probe>;
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tests/catch.hpp"
+#include "tests/counted_memory.hpp"
 
 namespace {
 
@@ -21,27 +22,9 @@ using iopt::iova;
 using iopt::iova_range;
 using iopt::top;
 
-struct ledger {
-  std::size_t blocks = 0;
-  std::size_t calls = 0;
-  std::size_t refuse_from = ~std::size_t{0};  // this call and all after it are refused
-};
-struct counting_memory {
-  ledger* book;
-  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    if (book->calls++ >= book->refuse_from) return nullptr;
-    ++book->blocks;
-    return iopt::heap_memory{}.allocate(bytes, alignment);
-  }
-  void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-    --book->blocks;
-    iopt::heap_memory{}.deallocate(p, bytes, alignment);
-  }
-};
-struct counting_probe {
-  static inline std::size_t visits = 0;
-  static void visit() noexcept { ++visits; }
-};
+using iopt::test::counting_memory;
+using iopt::test::counting_probe;
+using iopt::test::ledger;
 using map = iopt::overlap_map<iova, std::uint64_t, counting_memory, counting_probe>;
 using plain_map = iopt::overlap_map<iova, std::uint64_t>;
 using pairs = std::vector<std::pair<iova_range, std::uint64_t>>;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tests/catch.hpp"
+#include "tests/counted_memory.hpp"
 
 namespace {
 
@@ -12,21 +13,8 @@ using iopt::radix_answer;
 using kind = radix_answer::kind;
 constexpr std::uint64_t page = 4096, granule = 2 << 20;
 
-struct ledger {
-  std::size_t blocks = 0, calls = 0, refuse_from = ~std::size_t{0};
-};
-struct counting_memory {
-  ledger* book;
-  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    if (book->calls++ >= book->refuse_from) return nullptr;
-    ++book->blocks;
-    return iopt::heap_memory{}.allocate(bytes, alignment);
-  }
-  void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-    --book->blocks;
-    iopt::heap_memory{}.deallocate(p, bytes, alignment);
-  }
-};
+using iopt::test::counting_memory;
+using iopt::test::ledger;
 using radix = iopt::shared_radix<counting_memory, 8 * granule>;
 constexpr auto alone = [](std::uint64_t, std::uint64_t) { return false; };
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/catch.hpp"
+#include "tests/counted_memory.hpp"
 
 namespace {
 
@@ -16,29 +17,12 @@ using iopt::top;
 using number = std::uint64_t;
 using random_bits = std::mt19937_64;
 
-struct ledger {
-  std::size_t blocks = 0;
-  std::size_t calls = 0;
-  std::size_t refuse_from = ~std::size_t{0};
+using iopt::test::counting_memory;
+using iopt::test::counting_probe;
+struct ledger : iopt::test::ledger {
   ~ledger() {
     if (blocks != 0) std::abort();  // something was lost
   }
-};
-struct counting_memory {
-  ledger* book;
-  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    if (book->calls++ >= book->refuse_from) return nullptr;
-    ++book->blocks;
-    return iopt::heap_memory{}.allocate(bytes, alignment);
-  }
-  void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-    --book->blocks;
-    iopt::heap_memory{}.deallocate(p, bytes, alignment);
-  }
-};
-struct counting_probe {
-  static inline std::size_t visits = 0;
-  static void visit() noexcept { ++visits; }
 };
 using tree = iopt::shared_ranges<counting_memory, counting_probe>;
 constexpr auto ignore = [](const tree::entry&) {};

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/catch.hpp"
+#include "tests/counted_memory.hpp"
 
 namespace {
 
@@ -24,21 +25,8 @@ using number = std::uint64_t;
 using random_bits = std::mt19937_64;
 constexpr number page = 4096, granule = 2 << 20;
 
-struct ledger {
-  std::atomic<std::size_t> blocks = 0, calls = 0, refuse_from = ~std::size_t{0};
-};
-struct counting_memory {
-  ledger* book;
-  void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    if (book->calls++ >= book->refuse_from) return nullptr;
-    ++book->blocks;
-    return iopt::heap_memory{}.allocate(bytes, alignment);
-  }
-  void deallocate(void* p, std::size_t bytes, std::size_t alignment) noexcept {
-    --book->blocks;
-    iopt::heap_memory{}.deallocate(p, bytes, alignment);
-  }
-};
+using ledger = iopt::test::basic_ledger<std::atomic<std::size_t>>;
+using counting_memory = iopt::test::counted_by<ledger>;
 template <number Window>
 using index_of = iopt::translation_index<counting_memory, Window>;
 
