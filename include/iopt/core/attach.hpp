@@ -119,17 +119,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_into(typename area_tree:
   }
   compact_type& a = compact(*at.value());
   if (a.held) return moves(a).put_in(list);
-  batch_type batch(memory_, detail::batch_size(a.page_count() - 1));
-  if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
-  if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), list);
-  const result<area_type*> grown = expand_at(at);
-  if (!grown) {
-    moves(a).forgo(batch.view());
-    return fail(grown.error());
-  }
-  pages_type& p = *(*grown)->source;
-  detail::exclusive_lock guard(p.mutex);
-  return moves(p).fill(**grown, list, &batch);
+  return fill_compact(a, list, [&] { return expand_at(at); });
 }
 
 /// Takes an area out of a domain, to be flushed; finish_take_down() then, where it was the last.

@@ -80,6 +80,10 @@ struct attachment {
       }
     }
   }
+  static void flush_all(std::span<attachment* const> domains) noexcept {
+    if constexpr (flushing_domain<Domain>)
+      for (attachment* d : domains) d->flush();
+  }
 };
 
 }  // namespace iopt

@@ -136,9 +136,7 @@ class compact_transfer {
     for (const run& r : runs)
       if (r.type() == memory_type::cached) area_.origin().is.pinner->unpin(r, area_.writable());
   }
-  static void flush(attachment_list domains) noexcept {
-    for (attachment_type* d : domains) d->flush();
-  }
+  static void flush(attachment_list domains) noexcept { attachment_type::flush_all(domains); }
 
   area_type& area_;
   typename Traits::readers& readers_;

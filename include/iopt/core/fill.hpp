@@ -147,10 +147,7 @@ class page_transfer : public page_frames<Pinner, Domain, Traits> {
     settle(release_stored_holes(a.range));
   }
 
-  static void flush(attachment_list domains) noexcept {
-    if constexpr (flushing_domain<Domain>)
-      for (attachment_type* d : domains) d->flush();
-  }
+  static void flush(attachment_list domains) noexcept { attachment_type::flush_all(domains); }
 
   /// Takes `a` out of one domain while others go on holding it. The caller flushes.
   bool leave(area_type& a, attachment_type& from) noexcept { return unmap(from, a.where); }

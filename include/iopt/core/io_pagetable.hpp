@@ -436,6 +436,8 @@ class io_pagetable {
   result<void> insert(any_area& a, iova at);
   result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
   result<void> fill_one(any_area*& link);
+  template <class Grow>
+  result<void> fill_compact(compact_type& a, std::span<attachment_type* const> into, Grow grow);
   result<iova> fill_or_discard(any_area* chain, iova where);
   result<iova> enter(any_area* chain, user_address hint, std::uint64_t length_bytes,
                      const iova* at);
@@ -466,7 +468,7 @@ class io_pagetable {
   unmap_report gather(iova_range range, const unmap_rules& rules, area_chain& chain);
   void notify(iova_range gone);
   bool take_down_one(iova_range range, unmap_report& report) noexcept;
-  bool finish_one(any_area& a) noexcept;
+  unmap_report finish_one(any_area& a) noexcept;
   bool begin_take_down(any_area& a) noexcept;
   void finish_take_down(any_area& a) noexcept;
   bool take_down(area_chain chain) noexcept;

@@ -310,29 +310,31 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
     a.filled = fill_state::done;
     return {};
   }
-  const std::uint64_t pages = a.page_count();
-  if (pages == 1) {
-    run place[1];
-    run_list only{place};
-    if (const result<void> taken = moves(a).take(only); !taken) return taken;
-    if (moves(a).is_whole(only)) return moves(a).show(only, domains());
-    moves(a).forgo(only.view());  // memory that is not pinned: a full area knows what to do with it
-  }
-  batch_type batch(memory_, detail::batch_size(pages - 1));
-  if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
-  if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), domains());
-  {
+  return fill_compact(a, domains(), [&] {
     detail::exclusive_lock guard(areas_lock_);
     const result<area_type*> grown = expand_at(areas_.find(a.where.first));
     if (grown) link = *grown;
-  }
-  if (is_compact(*link)) {
+    return grown;
+  });
+}
+
+/// Fills a compact area that no domain shows into some. Where its memory is no single run, grow() makes
+/// a full area of it, which is filled with what was pinned so far. Errors: those of filling and grow().
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+template <class Grow>
+result<void> io_pagetable<Pinner, Domain, Traits>::fill_compact(
+    compact_type& a, std::span<attachment_type* const> into, Grow grow) {
+  batch_type batch(memory_, detail::batch_size(a.page_count() - 1));
+  if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
+  if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), into);
+  const result<area_type*> grown = grow();
+  if (!grown) {
     moves(a).forgo(batch.view());
-    return fail(errc::not_enough_memory);
+    return fail(grown.error());
   }
-  area_type& grown = full(*link);
-  detail::exclusive_lock guard(grown.source->mutex);
-  return moves(*grown.source).fill(grown, domains(), &batch);
+  pages_type& p = *(*grown)->source;
+  detail::exclusive_lock guard(p.mutex);
+  return moves(p).fill(**grown, into, &batch);
 }
 
 /// Areas can be seen from here on; who made them may not touch them any more.

@@ -55,9 +55,7 @@ bool io_pagetable<Pinner, Domain, Traits>::punch(iova_range hole, unmap_report& 
     IOPT_ASSERT(cut.has_value());
     readers_.area_is_to_go(hole);
   }
-  report.bytes = hole.length_minus_one() + 1;
-  report.areas = 1;
-  if (!finish_one(*gone)) report.outcome = fail(errc::io_error);
+  report = finish_one(*gone);
   return true;
 }
 

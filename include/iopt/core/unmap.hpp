@@ -242,22 +242,21 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
     detail::release_into(a->state, area_state::in_flight);
     readers_.area_is_to_go(range);
   }
-  report.bytes = range.length_minus_one() + 1;
-  report.areas = 1;
-  if (!finish_one(*a)) report.outcome = fail(errc::io_error);
+  report = finish_one(*a);
   return true;
 }
 
-/// Takes down one area in flight, to its end. False: a domain came back short.
+/// Takes down one area in flight, to its end, and reports that.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-bool io_pagetable<Pinner, Domain, Traits>::finish_one(any_area& a) noexcept {
-  const bool complete = begin_take_down(a);
+unmap_report io_pagetable<Pinner, Domain, Traits>::finish_one(any_area& a) noexcept {
+  unmap_report report{.bytes = a.where.length_minus_one() + 1, .areas = 1};
+  if (!begin_take_down(a)) report.outcome = fail(errc::io_error);
   transfer::flush(domains());
   readers_.wait();
   finish_take_down(a);
   detail::exclusive_lock guard(areas_lock_);
   forget(a);
-  return complete;
+  return report;
 }
 
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
