@@ -6,14 +6,14 @@
 //
 // area_map_node.hpp says what a node holds, area_map_tree.hpp how nodes hang together.
 //
-// Layer: containers. Includes: base, containers/area_map_*.hpp, the standard library.
+// Layer: containers. Includes: base, containers/area_map_*.hpp, containers/leaf_cursor.hpp, the standard
+// library.
 #pragma once
 
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -29,6 +29,7 @@
 #include "iopt/containers/area_map_check.hpp"
 #include "iopt/containers/area_map_holes.hpp"
 #include "iopt/containers/area_map_tree.hpp"
+#include "iopt/containers/leaf_cursor.hpp"
 
 namespace iopt {
 
@@ -68,46 +69,8 @@ class area_map {
  public:
   using range_type = closed_range<Address>;
 
-  /// cursor: an entry of a map, or none.
-  class cursor : detail::leaf_walk {
-   public:
-    cursor() noexcept = default;
-    bool valid() const noexcept { return leaf_ != nullptr; }
-    explicit operator bool() const noexcept { return valid(); }
-
-    range_type range() const noexcept {
-      IOPT_ASSERT(valid());
-      return {{leaf_->first[index_]}, {leaf_->last[index_]}};
-    }
-    Value value() const noexcept {
-      IOPT_ASSERT(valid());
-      return from_word(leaf_->value[index_]);
-    }
-    /// Requires: the cursor comes from a map that may be modified.
-    void set_value(Value v) const noexcept {
-      IOPT_ASSERT(valid());
-      leaf_->value[index_] = to_word(v);
-    }
-    /// To the entry behind; from the last one, to none. Requires: valid().
-    cursor& next() noexcept {
-      IOPT_ASSERT(valid());
-      forward();
-      return *this;
-    }
-    /// To the entry before; from the first one, to none. Requires: valid().
-    cursor& prev() noexcept {
-      IOPT_ASSERT(valid());
-      back();
-      return *this;
-    }
-    friend bool operator==(cursor a, cursor b) noexcept {
-      return static_cast<const leaf_walk&>(a) == static_cast<const leaf_walk&>(b);
-    }
-
-   private:
-    friend area_map;
-    using detail::leaf_walk::leaf_walk;
-  };
+  /// An entry of a map, or none.
+  using cursor = detail::leaf_cursor<area_map, Address, Value>;
 
   explicit area_map(Memory memory = {}) noexcept : tree_(std::move(memory)) {}
   area_map(area_map&&) noexcept = default;
@@ -283,15 +246,12 @@ class area_map {
   std::string_view verify() const noexcept { return detail::area_tree_check<tree>::wrong(tree_); }
 
  private:
-  static std::uint64_t to_word(Value v) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, &v, sizeof v);
-    return word;
-  }
-  static Value from_word(std::uint64_t word) noexcept {
-    Value v;
-    std::memcpy(&v, &word, sizeof v);
-    return v;
+  friend cursor;
+
+  static std::uint64_t to_word(Value v) noexcept { return detail::to_word(v); }
+  static Value from_word(std::uint64_t word) noexcept { return detail::from_word<Value>(word); }
+  static range_type range_of(const node& leaf, unsigned n) noexcept {
+    return {{leaf.first[n]}, {leaf.last[n]}};
   }
   static cursor to_cursor(typename tree::place at) noexcept { return {at.leaf, at.index}; }
   static typename tree::place place_of(cursor c) noexcept {

@@ -7,14 +7,13 @@
 //
 // overlap_tree.hpp says how it works.
 //
-// Layer: containers. Includes: base, containers/node_tree.hpp, containers/overlap_tree.hpp, the
+// Layer: containers. Includes: base, containers/leaf_cursor.hpp, containers/overlap_tree.hpp, the
 // standard library.
 #pragma once
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -24,7 +23,7 @@
 #include "iopt/base/error.hpp"
 #include "iopt/base/memory_source.hpp"
 #include "iopt/base/range.hpp"
-#include "iopt/containers/node_tree.hpp"
+#include "iopt/containers/leaf_cursor.hpp"
 #include "iopt/containers/overlap_tree.hpp"
 
 namespace iopt {
@@ -54,46 +53,8 @@ class overlap_map {
  public:
   using range_type = closed_range<Address>;
 
-  /// cursor: an entry of a map, or none.
-  class cursor : detail::leaf_walk {
-   public:
-    cursor() noexcept = default;
-    bool valid() const noexcept { return leaf_ != nullptr; }
-    explicit operator bool() const noexcept { return valid(); }
-
-    range_type range() const noexcept {
-      IOPT_ASSERT(valid());
-      return range_of(*leaf_, index_);
-    }
-    Value value() const noexcept {
-      IOPT_ASSERT(valid());
-      return from_word(leaf_->value[index_]);
-    }
-    /// Requires: the cursor comes from a map that may be modified.
-    void set_value(Value v) const noexcept {
-      IOPT_ASSERT(valid());
-      leaf_->value[index_] = to_word(v);
-    }
-    /// To the entry behind; from the last one, to none. Requires: valid().
-    cursor& next() noexcept {
-      IOPT_ASSERT(valid());
-      forward();
-      return *this;
-    }
-    /// To the entry before; from the first one, to none. Requires: valid().
-    cursor& prev() noexcept {
-      IOPT_ASSERT(valid());
-      back();
-      return *this;
-    }
-    friend bool operator==(cursor a, cursor b) noexcept {
-      return static_cast<const leaf_walk&>(a) == static_cast<const leaf_walk&>(b);
-    }
-
-   private:
-    friend overlap_map;
-    using detail::leaf_walk::leaf_walk;
-  };
+  /// An entry of a map, or none.
+  using cursor = detail::leaf_cursor<overlap_map, Address, Value>;
 
   explicit overlap_map(Memory memory = {}) noexcept : tree_(std::move(memory)) {}
   overlap_map(overlap_map&&) noexcept = default;
@@ -194,16 +155,10 @@ class overlap_map {
   std::string_view verify() const noexcept { return tree_.verify(); }
 
  private:
-  static std::uint64_t to_word(Value v) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, &v, sizeof v);
-    return word;
-  }
-  static Value from_word(std::uint64_t word) noexcept {
-    Value v;
-    std::memcpy(&v, &word, sizeof v);
-    return v;
-  }
+  friend cursor;
+
+  static std::uint64_t to_word(Value v) noexcept { return detail::to_word(v); }
+  static Value from_word(std::uint64_t word) noexcept { return detail::from_word<Value>(word); }
   static range_type range_of(const node& leaf, unsigned n) noexcept {
     return {{tree::begin(leaf, n)}, {tree::end(leaf, n)}};
   }
