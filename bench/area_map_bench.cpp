@@ -164,7 +164,9 @@ struct iopt_map {
   }
   std::uint64_t iterate() const {
     std::uint64_t sum = 0;
-    for (cursor at = map.begin(); at; at.next()) sum += at.range().length_minus_one() ^ at.value();
+    map.for_each_overlap(iopt::iova_range::whole(), [&](iopt::iova_range r, std::uint64_t value) {
+      sum += r.length_minus_one() ^ value;
+    });
     return sum;
   }
   std::uint64_t spans() const {
@@ -178,9 +180,8 @@ struct iopt_map {
   }
   std::uint64_t overlap(std::uint64_t first, std::uint64_t last) const {
     std::uint64_t sum = 0;
-    for (cursor at = map.first_overlap(range(first, last)); at && at.range().first.value <= last;
-         at.next())
-      sum += at.value();
+    map.for_each_overlap(range(first, last),
+                         [&](iopt::iova_range, std::uint64_t value) { sum += value; });
     return sum;
   }
   std::size_t bytes() const { return map.node_bytes(); }

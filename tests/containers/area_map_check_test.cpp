@@ -43,14 +43,17 @@ TEST_CASE("every invariant of the tree is checked", "[area_map_check]") {
   node* inner = root(t)->child(1);
   node* leaf = inner->child(1);
   REQUIRE(leaf->count < node::capacity);
+  REQUIRE(leaf->is_packed);
 
-  CHECK(name_of(t, leaf->first[2], leaf->last[1]) == "entries");
-  CHECK(name_of(t, leaf->first[2], leaf->last[2] + 1) == "entries");
-  CHECK(name_of(t, leaf->last[leaf->count], std::uint64_t{5}) == "words");
-  CHECK(name_of(t, inner->last[inner->count - 1], std::uint64_t{1} << 40) == "words");
-  CHECK(name_of(t, inner->last[1], inner->last[1] + 1) == "fences");
-  CHECK(name_of(t, inner->last[1], inner->last[1] - 1) == "fences");
-  CHECK(name_of(t, root(t)->last[0], root(t)->last[0] + 1) == "fences");
+  CHECK(name_of(t, leaf->packed.first[2], leaf->packed.last[1]) == "entries");
+  CHECK(name_of(t, leaf->packed.first[2], leaf->packed.last[2] + 1) == "entries");
+  CHECK(name_of(t, leaf->packed.last[leaf->count], std::uint32_t{5}) == "words");
+  CHECK(name_of(t, leaf->base, std::uint64_t{5}) == "words");
+  CHECK(name_of(t, inner->is_packed, true) == "words");
+  CHECK(name_of(t, inner->plain.last[inner->count - 1], std::uint64_t{1} << 40) == "words");
+  CHECK(name_of(t, inner->plain.last[1], inner->plain.last[1] + 1) == "fences");
+  CHECK(name_of(t, inner->plain.last[1], inner->plain.last[1] - 1) == "fences");
+  CHECK(name_of(t, root(t)->plain.last[0], root(t)->plain.last[0] + 1) == "fences");
   CHECK(name_of(t, leaf->space_first, leaf->space_first - 1) == "space");
   CHECK(name_of(t, inner->hole(1), inner->hole(1) + 1) == "holes");
   CHECK(name_of(t, root(t)->hole(1), root(t)->hole(1) - 1) == "holes");
@@ -62,9 +65,19 @@ TEST_CASE("every invariant of the tree is checked", "[area_map_check]") {
   CHECK(name_of(t, leaf->next, inner) == "links");
   CHECK(name_of(t, leaf->previous, leaf) == "links");
 
+  // A plain leaf.
+  REQUIRE(t.insert(iopt::top, iopt::top, 0).has_value());
+  node* far = root(t)->child(root(t)->count - 1);
+  far = far->child(far->count - 1);
+  REQUIRE_FALSE(far->is_packed);
+  CHECK(name_of(t, far->plain.first[2], far->plain.last[1]) == "entries");
+  CHECK(name_of(t, far->plain.last[far->count], std::uint64_t{5}) == "words");
+  CHECK(name_of(t, far->count, std::uint32_t{33}) == "occupancy");
+  t.erase(t.descend(iopt::top));
+
   // The last leaf alone ends the chain; entries that are lost are counted.
   node* final = root(t)->child(root(t)->count - 1);
   final = final->child(final->count - 1);
   CHECK(name_of(t, final->next, leaf) == "links");
-  CHECK(name_of(t, final->last[final->count - 1], iopt::top) == "counts");
+  CHECK(name_of(t, final->plain.last[final->count - 1], iopt::top) == "counts");
 }

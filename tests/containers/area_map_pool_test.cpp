@@ -49,7 +49,8 @@ TEST_CASE("a node comes out empty whatever it held", "[area_map_pool]") {
     CHECK(n->count == 0);
     CHECK((n->parent == nullptr && n->next == nullptr && n->previous == nullptr));
     CHECK(n->space_first == 0);
-    for (const std::uint64_t word : n->last) CHECK(word == iopt::top);
+    CHECK_FALSE(n->is_packed);
+    for (const std::uint64_t word : n->plain.last) CHECK(word == iopt::top);
     iopt::detail::insert_entry(*n, 0, 1, 2, 3);
     n->space_first = 4;
     n->parent = n;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <random>
 #include <span>
+#include <type_traits>
+#include <vector>
 
 #include "tests/catch.hpp"
 
@@ -16,31 +18,41 @@ namespace {
 using iopt::top;
 using random_bits = std::mt19937_64;
 
-/// A word that lies near 0, near 2^63, near 2^64 - 1 or anywhere.
-std::uint64_t draw(random_bits& random) {
-  const std::uint64_t small = random() % 64;
+/// A word that lies near 0, near the middle, near all-ones or anywhere.
+template <class Word = std::uint64_t>
+Word draw(random_bits& random) {
+  const Word small = static_cast<Word>(random() % 64);
   switch (random() % 4) {
     case 0: return small;
-    case 1: return top - small;
-    case 2: return (std::uint64_t{1} << 63) + small - 32;
-    default: return random();
+    case 1: return static_cast<Word>(top) - small;
+    case 2: return (Word{1} << (8 * sizeof(Word) - 1)) + small - 32;
+    default: return static_cast<Word>(random());
   }
 }
 
-struct alignas(64) words {
-  std::array<std::uint64_t, 32> word{};
+template <class Word, unsigned N>
+struct alignas(64) array_of {
+  std::array<Word, N> word{};
 };
+using words = array_of<std::uint64_t, 32>;
+using values = array_of<std::uint64_t, 48>;
+using keys = array_of<std::uint32_t, 48>;
 
 }  // namespace
 
-TEST_CASE("a search counts the words that are less", "[area_map_words]") {
+TEMPLATE_TEST_CASE("a search counts the words that are less", "[area_map_words]", words, keys) {
   random_bits random(1);
   for (int step = 0; step < 20000; ++step) {
-    words w;
-    for (std::uint64_t& word : w.word) word = draw(random);
-    std::fill(w.word.begin() + static_cast<int>(random() % 33), w.word.end(), top);
+    TestType w;
+    using word_type = typename decltype(w.word)::value_type;
+    constexpr std::size_t size = w.word.size();
+    for (word_type& word : w.word) word = draw<word_type>(random);
+    std::fill(w.word.begin() + static_cast<int>(random() % (size + 1)), w.word.end(),
+              static_cast<word_type>(top));
     std::sort(w.word.begin(), w.word.end());
-    const std::uint64_t x = random() % 2 ? draw(random) : w.word[random() % 32] + random() % 2;
+    const word_type x = random() % 2
+                            ? draw<word_type>(random)
+                            : static_cast<word_type>(w.word[random() % size] + random() % 2);
     const auto expected = static_cast<unsigned>(
         std::count_if(w.word.begin(), w.word.end(), [&](auto word) { return word < x; }));
     if (iopt::detail::count_less(w.word.data(), x) != expected ||
@@ -70,23 +82,76 @@ TEST_CASE("the twins of at_least and greatest agree with plain loops", "[area_ma
   }
 }
 
-TEST_CASE("the twins of insert_word and remove_word agree", "[area_map_words]") {
+TEMPLATE_TEST_CASE("the twins of insert_word and remove_word do what a list does",
+                   "[area_map_words]", words, values, keys) {
   random_bits random(5);
   for (int step = 0; step < 20000; ++step) {
-    words a, b;
-    for (std::uint64_t& word : a.word) word = random();
-    const auto count = static_cast<unsigned>(1 + random() % 31);
-    const auto at = static_cast<unsigned>(random() % count);
-    std::fill(a.word.begin() + count, a.word.end(), top), b = a;
-    if (random() % 2) {
-      iopt::detail::insert_word(a.word.data(), at, count, 7);
+    TestType a;
+    using word_type = typename decltype(a.word)::value_type;
+    constexpr unsigned size = a.word.size();
+    const bool insert = random() % 2 == 0;
+    const auto count = static_cast<unsigned>(insert ? random() % size : 1 + random() % size);
+    const auto at = static_cast<unsigned>(random() % (count + (insert ? 1 : 0)));
+    for (unsigned n = 0; n < size; ++n)
+      a.word[n] = n < count ? draw<word_type>(random) : static_cast<word_type>(top);
+    TestType b = a, usual = a;
+    std::vector<word_type> list(a.word.begin(), a.word.end());
+    if (insert) {
+      iopt::detail::insert_word<size>(a.word.data(), at, count, 7);
       iopt::detail::insert_word_portable(b.word.data(), at, count, 7);
+      if (!std::is_same_v<TestType, values>)
+        iopt::detail::insert_word(usual.word.data(), at, count, 7);
+      list.insert(list.begin() + static_cast<int>(at), 7), list.pop_back();
     } else {
-      iopt::detail::remove_word(a.word.data(), at, count);
+      iopt::detail::remove_word<size>(a.word.data(), at, count);
       iopt::detail::remove_word_portable(b.word.data(), at, count);
+      if (!std::is_same_v<TestType, values>)
+        iopt::detail::remove_word(usual.word.data(), at, count);
+      list.erase(list.begin() + static_cast<int>(at)), list.push_back(static_cast<word_type>(top));
     }
-    if (a.word != b.word) FAIL("step " << step);
+    if (a.word != b.word || !std::equal(list.begin(), list.end(), a.word.begin()) ||
+        (!std::is_same_v<TestType, values> && usual.word != a.word))
+      FAIL("step " << step << ", insert " << insert << ", " << at << " of " << count);
   }
+}
+
+TEST_CASE("the twins of greatest_gap and gaps_at_least agree with plain loops",
+          "[area_map_words]") {
+  random_bits random(8);
+  for (int step = 0; step < 49 * 500; ++step) {
+    const auto count = static_cast<unsigned>(step % 49);
+    keys first, last;
+    std::array<std::uint32_t, 96> ends{};
+    for (std::uint32_t& end : ends) end = draw<std::uint32_t>(random);
+    std::sort(ends.begin(), ends.begin() + 2 * count);
+    for (unsigned n = 0; n < 48; ++n)  // those behind count are any
+      first.word[n] = ends[2 * n], last.word[n] = ends[2 * n + 1];
+    for (unsigned n = 1; n < count; ++n)  // ranges are disjoint
+      first.word[n] = std::max(first.word[n], last.word[n - 1] + (last.word[n - 1] != ~0u));
+    std::uint32_t most = 0;
+    const auto gap = [&](unsigned n) { return first.word[n] - last.word[n - 1] - 1; };
+    for (unsigned n = 1; n < count; ++n) most = std::max(most, gap(n));
+    std::uint32_t length = draw<std::uint32_t>(random);
+    if (count > 1 && random() % 2) length = gap(1 + static_cast<unsigned>(random() % (count - 1)));
+    length = std::max(length, 1u);
+    std::uint64_t bits = 0;
+    for (unsigned n = 1; n < count; ++n)
+      if (gap(n) >= length) bits |= std::uint64_t{1} << n;
+    const auto &f = first.word, &l = last.word;
+    if (iopt::detail::greatest_gap(f.data(), l.data(), count) != most ||
+        iopt::detail::greatest_gap_portable(f.data(), l.data(), count) != most ||
+        iopt::detail::gaps_at_least(f.data(), l.data(), count, length) != bits ||
+        iopt::detail::gaps_at_least_portable(f.data(), l.data(), count, length) != bits)
+      FAIL("step " << step << ", length " << length);
+  }
+}
+
+TEST_CASE("bits of the words in use", "[area_map_words]") {
+  using iopt::detail::used_bits;
+  static_assert(used_bits(0) == 0 && used_bits(31) == ~0u >> 1 && used_bits(32) == ~0u);
+  static_assert(used_bits<std::uint64_t>(0) == 0 && used_bits<std::uint64_t>(64) == top);
+  for (unsigned n = 0; n < 64; ++n)
+    CHECK(used_bits<std::uint64_t>(n) == (std::uint64_t{1} << n) - 1);
 }
 
 TEST_CASE("the twins of pick_words agree, and stay in 32 words", "[area_map_words]") {

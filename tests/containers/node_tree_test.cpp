@@ -19,7 +19,7 @@ struct walker : iopt::detail::leaf_walk {
   using leaf_walk::forward;
   using leaf_walk::leaf_walk;
   bool valid() const { return leaf_ != nullptr; }
-  std::uint64_t value() const { return leaf_->value[index_]; }
+  std::uint64_t value() const { return iopt::detail::value_of(*leaf_, index_); }
 };
 
 }  // namespace

@@ -50,10 +50,10 @@ struct hole_request {
 /// Order       By address.
 /// Invariants  Those of detail::area_tree.
 /// Ownership   The map owns its nodes and copies its values. A cursor is valid until the map is
-///             modified; set_value(), narrow(), widen() and reserve() leave all cursors valid.
-/// Errors      insert(), split() and reserve(): not_enough_memory; insert(): file_exists, with the
-///             first address of the lowest entry in the way. On error nothing has changed.
-///             All else cannot fail, and erase() allocates nothing.
+///             modified; set_value(), narrow() and reserve() leave all cursors valid.
+/// Errors      insert(), split(), widen() and reserve(): not_enough_memory; insert() and
+///             widen(): file_exists, with the first address of the lowest entry in the way. On
+///             error nothing has changed. All else cannot fail, and erase() allocates nothing.
 /// Cost        n entries: insert, erase, find, split, narrow, widen O(log n), one descent each;
 ///             next, prev O(1); nodes at most n / 4 + 40. A split of a node writes to its children.
 ///             lowest_hole O(log n) for each hole that is long enough and is refused, once more for
@@ -82,17 +82,24 @@ class area_map {
 
   // ---- look-up ----
 
+  /// Finds where `a` belongs and asks for the memory that is read there. Calls for a range that begins
+  /// with that address need not look for it again, until the map is modified.
+  void approach(Address a) noexcept { tree_.approach(a.value); }
+
+  /// find(), which is remembered likewise.
+  cursor seek(Address a) noexcept {
+    return tree_.reaches(a.value) ? containing(tree_.seek(a.value), a) : cursor();
+  }
   /// The entry that contains `a`.
   cursor find(Address a) const noexcept {
-    if (!tree_.reaches(a.value)) return {};
-    const auto at = tree_.descend(a.value);
-    return at.leaf->first[at.index] <= a.value ? cursor(at.leaf, at.index) : cursor();
+    return tree_.reaches(a.value) ? containing(tree_.descend(a.value), a) : cursor();
   }
   /// The lowest entry that overlaps `r`.
   cursor first_overlap(range_type r) const noexcept {
     if (!tree_.reaches(r.first.value)) return {};
     const auto at = tree_.descend(r.first.value);
-    return at.leaf->first[at.index] <= r.last.value ? cursor(at.leaf, at.index) : cursor();
+    return detail::first_of(*at.leaf, at.index) <= r.last.value ? cursor(at.leaf, at.index)
+                                                                : cursor();
   }
   /// The first entry whose last address is `a` or behind it.
   cursor lower_bound(Address a) const noexcept {
@@ -108,6 +115,33 @@ class area_map {
   /// Requires: values is as long as keys.
   std::size_t find_batch(std::span<const Address> keys, std::span<Value> values,
                          Value missing) const noexcept;
+
+  /// Calls f(range, value) for each entry that overlaps `window`, in order. Where f returns bool,
+  /// false stops the walk.
+  template <class F>
+  void for_each_overlap(range_type window, F f) const {
+    if (!tree_.reaches(window.first.value)) return;
+    const auto at = tree_.descend(window.first.value);
+    const node* leaf = at.leaf;
+    detail::leaves_ahead ahead;
+    for (unsigned n = at.index; leaf != nullptr; leaf = ahead.onward(leaf), n = 0) {
+      const bool on = detail::with_form(*leaf, [&](auto range_at, const std::uint64_t* value) {
+        const auto walk = [&](auto behind) {
+          for (; n < leaf->count; ++n) {
+            const auto [first, last] = range_at(n);
+            if (behind(first) || !tell(f, range_type{{first}, {last}}, from_word(value[n])))
+              return false;
+          }
+          return true;
+        };
+        // Most leaves of a long walk lie in the window, and their entries need not be compared.
+        if (range_at(leaf->count - 1).first <= window.last.value)
+          return walk([](std::uint64_t) { return false; });
+        return walk([&](std::uint64_t first) { return first > window.last.value; });
+      });
+      if (!on) return;
+    }
+  }
 
   // ---- modification ----
 
@@ -135,9 +169,8 @@ class area_map {
   std::optional<Value> erase(range_type r) noexcept {
     if (!tree_.reaches(r.first.value)) return std::nullopt;
     const auto at = tree_.descend(r.first.value);
-    if (at.leaf->first[at.index] != r.first.value || at.leaf->last[at.index] != r.last.value)
-      return std::nullopt;
-    const Value v = from_word(at.leaf->value[at.index]);
+    if (range_of(*at.leaf, at.index) != r) return std::nullopt;
+    const Value v = from_word(detail::value_of(*at.leaf, at.index));
     tree_.erase(at);
     return v;
   }
@@ -151,17 +184,17 @@ class area_map {
   /// Requires: `smaller` lies within the entry.
   void narrow(cursor at, range_type smaller) noexcept {
     IOPT_ASSERT(at.range().contains(smaller));
-    tree_.resize(place_of(at), smaller.first.value, smaller.last.value);
+    [[maybe_unused]] const auto narrowed = resize(at, smaller);
+    IOPT_ASSERT(narrowed);  // what fits a leaf's form, a part of it fits
   }
-  /// False, and nothing has changed, where `larger` overlaps a neighbour.
+  /// Where the entry is then; file_exists where `larger` overlaps a neighbour.
   /// Requires: `larger` contains the entry.
-  bool widen(cursor at, range_type larger) noexcept {
+  result<cursor> widen(cursor at, range_type larger) noexcept {
     IOPT_ASSERT(larger.contains(at.range()));
-    cursor next = at;
-    if (larger.first.value < at.leaf_->hole_first(at.index_)) return false;
-    if (next.next() && next.range().first <= larger.last) return false;
-    tree_.resize(place_of(at), larger.first.value, larger.last.value);
-    return true;
+    cursor before = at, next = at;
+    if (before.prev() && before.range().last >= larger.first) return in_the_way(before);
+    if (next.next() && next.range().first <= larger.last) return in_the_way(next);
+    return resize(at, larger);
   }
 
   // ---- memory ----
@@ -251,7 +284,10 @@ class area_map {
   static std::uint64_t to_word(Value v) noexcept { return detail::to_word(v); }
   static Value from_word(std::uint64_t word) noexcept { return detail::from_word<Value>(word); }
   static range_type range_of(const node& leaf, unsigned n) noexcept {
-    return {{leaf.first[n]}, {leaf.last[n]}};
+    return {{detail::first_of(leaf, n)}, {detail::last_of(leaf, n)}};
+  }
+  static cursor containing(typename tree::place at, Address a) noexcept {
+    return detail::first_of(*at.leaf, at.index) <= a.value ? to_cursor(at) : cursor();
   }
   static cursor to_cursor(typename tree::place at) noexcept { return {at.leaf, at.index}; }
   static typename tree::place place_of(cursor c) noexcept {
@@ -259,10 +295,19 @@ class area_map {
     return {c.leaf_, c.index_, tree::child_of(*c.leaf_)};
   }
 
-  template <class F>
-  static bool tell(F& f, range_type r, cursor c) {
-    if constexpr (std::same_as<decltype(f(r, c)), bool>) return f(r, c);
-    f(r, c);
+  static std::unexpected<error> in_the_way(cursor c) noexcept {
+    return fail(error(errc::file_exists, error_place::area, c.range().first.value));
+  }
+  result<cursor> resize(cursor at, range_type r) noexcept {
+    const auto resized = tree_.resize(place_of(at), r.first.value, r.last.value);
+    if (!resized) return std::unexpected(resized.error());
+    return to_cursor(*resized);
+  }
+
+  template <class F, class What>
+  static bool tell(F& f, range_type r, What what) {
+    if constexpr (std::same_as<decltype(f(r, what)), bool>) return f(r, what);
+    f(r, what);
     return true;
   }
 
@@ -309,21 +354,21 @@ std::size_t area_map<Address, Value, Memory, Probe>::find_batch(std::span<const 
     for (unsigned level = tree_.height(); level != 0; --level) {
       for (std::size_t n = 0; n < width; ++n) {
         Probe::visit();
-        at[n] = at[n]->child(detail::count_less(at[n]->last, wanted[n]));
-        detail::prefetch_words(at[n]->last);
+        at[n] = at[n]->child(detail::count_less(at[n]->plain.last, wanted[n]));
+        if (level == 1) detail::prefetch_line(at[n]);
+        detail::prefetch_words(at[n]->plain.last);
       }
     }
     unsigned index[width];
     for (std::size_t n = 0; n < width; ++n) {
       Probe::visit();
-      index[n] = detail::count_less(at[n]->last, wanted[n]);
-      detail::prefetch_line(at[n]->first + index[n]);
-      detail::prefetch_line(at[n]->value + index[n]);
+      index[n] = detail::place_in(*at[n], wanted[n]);
+      detail::prefetch_entry(*at[n], index[n]);
     }
     for (std::size_t n = 0; n < batch; ++n) {
       const std::uint64_t key = keys[done + n].value;
-      const bool hit = at[n]->first[index[n]] <= key && at[n]->last[index[n]] >= key;
-      values[done + n] = hit ? from_word(at[n]->value[index[n]]) : missing;
+      const bool hit = range_of(*at[n], index[n]).contains(Address{key});
+      values[done + n] = hit ? from_word(detail::value_of(*at[n], index[n])) : missing;
       found += hit ? 1u : 0u;
     }
   }

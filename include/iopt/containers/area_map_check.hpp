@@ -2,7 +2,7 @@
 //
 // Every invariant of detail::area_tree is recomputed from the entries, in O(n).
 //
-// Layer: containers. Includes: base/address.hpp, containers/area_map_node.hpp, the standard
+// Layer: containers. Includes: base/address.hpp, containers/area_map_leaf.hpp, the standard
 // library.
 #pragma once
 
@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "iopt/base/address.hpp"
-#include "iopt/containers/area_map_node.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 
 namespace iopt::detail {
 
@@ -50,6 +50,17 @@ class area_tree_check {
     return holds;
   }
 
+  static bool plain_well(const node& n, unsigned level) noexcept {
+    for (unsigned w = level == 0 ? n.count : n.count - 1; w < node::capacity; ++w)
+      if (n.plain.last[w] != top) return false;
+    return true;
+  }
+  static bool packed_well(const node& n) noexcept {
+    for (unsigned w = n.count; w < node::packed_capacity; ++w)
+      if (n.packed.last[w] != ~std::uint32_t{0}) return false;
+    return (n.base & leaf_form::in_window) == 0;
+  }
+
   /// Checks a subtree whose fence is `fence`; answers its longest hole.
   void below(const node* n, unsigned level, bool leftmost, bool rightmost, std::uint64_t fence,
              std::uint64_t& longest) noexcept {
@@ -58,10 +69,10 @@ class area_tree_check {
                                 : !leftmost && !rightmost ? Tree::least
                                 : level == 0              ? 1
                                                           : 2;
-    if (!require(n->count >= least && n->count <= node::capacity, "occupancy")) return;
-    const std::uint32_t words = level == 0 ? n->count : n->count - 1;
-    for (unsigned w = words; w < node::capacity; ++w)
-      if (!require(n->last[w] == top, "words")) return;
+    const leaf_form form = leaf_form::of(*n);
+    if (!require(n->count >= least && n->count <= form.capacity(), "occupancy")) return;
+    if (!require(form.is_packed ? level == 0 && packed_well(*n) : plain_well(*n, level), "words"))
+      return;
     if (level == 0) return leaf(*n, rightmost, fence, longest);
     longest = 0;
     for (unsigned c = 0; c < n->count; ++c) {
@@ -69,7 +80,7 @@ class area_tree_check {
       std::uint64_t hole = 0;
       if (!require(n->child(c)->parent == n, "links")) return;
       below(n->child(c), level - 1, leftmost && c == 0, rightmost && final,
-            final ? fence : n->last[c], hole);
+            final ? fence : n->plain.last[c], hole);
       if (!wrong_.empty() || !require(hole == n->hole(c), "holes")) return;
       longest = hole > longest ? hole : longest;
     }
@@ -82,10 +93,11 @@ class area_tree_check {
     longest = 0;
     std::uint64_t begin = space;
     for (unsigned e = 0; e < n.count; ++e, ++entries_) {
+      const std::uint64_t first = first_of(n, e), last = last_of(n, e);
       const bool room = entries_ == 0 || last_ != top;
-      if (!require(room && n.first[e] >= begin && n.first[e] <= n.last[e], "entries")) return;
-      longest = n.first[e] - begin > longest ? n.first[e] - begin : longest;
-      last_ = n.last[e];
+      if (!require(room && first >= begin && first <= last, "entries")) return;
+      longest = first - begin > longest ? first - begin : longest;
+      last_ = last;
       begin = last_ + 1;
     }
     if (!require(rightmost ? fence == top : fence == last_, "fences")) return;

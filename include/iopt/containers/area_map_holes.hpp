@@ -5,7 +5,7 @@
 // subtree to the right has a long hole, and goes down to the first. Short holes are never visited
 // one by one.
 //
-// Layer: containers. Includes: base/address.hpp, containers/area_map_node.hpp, the standard
+// Layer: containers. Includes: base/address.hpp, containers/area_map_leaf.hpp, the standard
 // library.
 #pragma once
 
@@ -14,7 +14,7 @@
 #include <cstdint>
 
 #include "iopt/base/address.hpp"
-#include "iopt/containers/area_map_node.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 
 namespace iopt::detail {
 
@@ -43,15 +43,15 @@ const area_map_node* next_leaf_with_hole(const area_map_node* n, std::uint64_t l
     const area_map_node* p = n->parent;
     if (p == nullptr) return nullptr;
     const std::uint32_t behind = (~std::uint32_t{0} << Tree::child_of(*n)) << 1;
-    const std::uint32_t holes = at_least(p->first, p->count, length) & behind;
+    const std::uint32_t holes = at_least(p->plain.first, p->count, length) & behind;
     n = p;
     if (holes == 0) continue;
-    if (p->last[std::countr_zero(holes) - 1] >= last) return nullptr;
+    if (p->plain.last[std::countr_zero(holes) - 1] >= last) return nullptr;
     const bool elsewhere = level != 0;
     std::uint32_t next = holes;
     for (n = descend(p, holes); level != 0; --level) {
       Tree::probe::visit();
-      next = at_least(n->first, n->count, length);
+      next = at_least(n->plain.first, n->count, length);
       n = descend(n, next);
     }
     Tree::probe::visit();
@@ -76,10 +76,10 @@ void for_each_hole(const Tree& tree, std::uint64_t first, std::uint64_t last, st
     const area_map_node* leaf = tree.root();
     for (unsigned level = tree.height(); level != 0; --level) {
       Tree::probe::visit();
-      const unsigned child = count_less(leaf->last, first);
+      const unsigned child = count_less(leaf->plain.last, first);
       if (level == 1) {  // the walk likely goes on there, so both leaves are fetched side by side
         const std::uint32_t behind =
-            at_least(leaf->first, leaf->count, length) & (~std::uint32_t{0} << child) << 1;
+            at_least(leaf->plain.first, leaf->count, length) & (~std::uint32_t{0} << child) << 1;
         prefetch(leaf->child(child));
         if (behind != 0) prefetch(leaf->child(static_cast<unsigned>(std::countr_zero(behind))));
       }
@@ -87,12 +87,11 @@ void for_each_hole(const Tree& tree, std::uint64_t first, std::uint64_t last, st
       if (level == 2) prefetch(leaf);
     }
     Tree::probe::visit();
-    std::uint32_t holes =
-        long_holes(*leaf, length) & (~std::uint32_t{0} << count_less(leaf->last, first));
+    std::uint64_t holes = long_holes(*leaf, length) & (~std::uint64_t{0} << place_in(*leaf, first));
     while (leaf != nullptr) {
       for (; holes != 0; holes &= holes - 1) {
         const auto n = static_cast<unsigned>(std::countr_zero(holes));
-        if (offer(leaf->hole_first(n), leaf->first[n] - 1)) return;
+        if (offer(hole_first(*leaf, n), first_of(*leaf, n) - 1)) return;
       }
       leaf = next_leaf_with_hole<Tree>(leaf, last, length);
       if (leaf != nullptr) holes = long_holes(*leaf, length);

@@ -20,9 +20,9 @@ namespace iopt::detail {
 
 /// How many nodes `inserts` insertions into a tree take at most, whatever is erased in between.
 /// A level of N nodes that receives k entries splits at most k nodes; nor more than N + 4 + k / 5,
-/// for a node splits again only after 15 entries more, but at the two ends of the tree, where a
-/// node is split 31 to 1 and leaves another full. Nodes that merging makes fuller have given back a
-/// node each.
+/// for a node splits again only after 7 entries more (a half of 48, and 31 have a place in any form),
+/// but at the two ends of the tree, where a node is split 31 to 1 and leaves another full. Nodes that
+/// merging makes fuller have given back a node each.
 constexpr std::size_t area_map_nodes_for(std::size_t inserts, std::size_t entries, unsigned height,
                                          std::size_t least_entries) noexcept {
   constexpr std::size_t apart = area_map_node::capacity - 2;  // splits of a node that began with 2
@@ -80,8 +80,8 @@ class area_map_pool {
     node* n = std::exchange(top_, top_->next);
     --size_;
     n->parent = n->next = n->previous = nullptr;
-    n->space_first = 0, n->count = 0;
-    std::fill(n->last, n->last + node::capacity, top);
+    n->space_first = n->base = 0, n->count = 0, n->is_packed = false;
+    std::fill(n->plain.last, n->plain.last + node::capacity, top);
     return n;
   }
   void give(node* n) noexcept { size_ < kept_ ? push(n) : destroy(n); }

@@ -11,7 +11,7 @@
 //
 // The hole behind the last entry of all belongs to no leaf; `last_` says where it begins.
 //
-// Layer: containers. Includes: base, containers/area_map_node.hpp, containers/node_tree.hpp, the
+// Layer: containers. Includes: base, containers/area_map_leaf.hpp, containers/node_tree.hpp, the
 // standard library.
 #pragma once
 
@@ -24,7 +24,7 @@
 #include "iopt/base/assert.hpp"
 #include "iopt/base/error.hpp"
 #include "iopt/base/memory_source.hpp"
-#include "iopt/containers/area_map_node.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 #include "iopt/containers/node_tree.hpp"
 
 namespace iopt::detail {
@@ -35,7 +35,7 @@ struct area_leaves {
   static std::uint64_t most(const area_map_node& leaf) noexcept { return longest_hole(leaf); }
   static unsigned child_of(const area_map_node& n) noexcept {
     Probe::visit();
-    return count_less(n.parent->last, n.last[0]);
+    return count_less(n.parent->plain.last, last_of(n, 0));
   }
 };
 
@@ -65,47 +65,75 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   using typename base::place;
 
   using base::base;
+  area_tree(area_tree&& other) noexcept : base(std::move(other)), last_(other.last_) {
+    other.near_ = {};
+  }
+  area_tree& operator=(area_tree&& other) noexcept {
+    base::operator=(std::move(other));
+    last_ = other.last_;
+    near_ = other.near_ = {};
+    return *this;
+  }
+  ~area_tree() = default;
+
+  void clear() noexcept { near_ = {}, base::clear(); }
 
   /// Whether any entry ends at `a` or behind it.
   bool reaches(std::uint64_t a) const noexcept { return root_ != nullptr && a <= last_; }
   std::uint64_t last_address() const noexcept { return last_; }
 
+  /// Finds the leaf of an address and asks for its memory. Until the tree is modified, descend() of
+  /// that address begins there.
+  void approach(std::uint64_t a) noexcept {
+    if (height_ != 0) near_ = leaf_of(a), near_address_ = a;
+  }
+  /// descend(), which is remembered likewise. Requires: not empty.
+  place seek(std::uint64_t a) noexcept {
+    near_ = descend(a), near_address_ = a;
+    return near_;
+  }
   /// The first entry whose last address is at least `a`, or the end of the last leaf.
   /// Requires: not empty.
   place descend(std::uint64_t a) const noexcept {
-    node* n = root_;
-    unsigned child = 0;
-    for (unsigned level = height_; level != 0; --level) {
-      Probe::visit();
-      child = count_less(n->last, a);
-      n = n->child(child);
-      if (level == 1) prefetch(n);
-    }
+    place at = near_.leaf != nullptr && near_address_ == a ? near_ : leaf_of(a);
+    if (at.index != unknown) return at;
     Probe::visit();
-    return {n, count_less(n->last, a), child};
+    at.index = place_in(*at.leaf, a);
+    return at;
   }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
     if (root_ == nullptr) {
       if (!stock(1)) return fail(errc::not_enough_memory);
       root_ = tail_ = new_node();
-      // By words: the node was just written by words, and a wide read of it would wait for them.
-      root_->first[0] = first, root_->last[0] = last, root_->value[0] = value, root_->count = 1;
+      // Word by word, for a wide read of a node that has just been written would wait for it.
+      begin_leaf(*root_, leaf_form::of(first, last));
+      append(*root_, first, last, value);
       last_ = last, size_ = 1;
       return place{root_, 0, 0};
     }
     const bool behind_all = first > last_;
     const place at = behind_all ? end() : descend(first);
     node& leaf = *at.leaf;
-    if (!behind_all && leaf.first[at.index] <= last)
-      return fail(error(errc::file_exists, error_place::area, leaf.first[at.index]));
-    if (leaf.full() && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
+    const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
+    if (!behind_all && behind <= last)
+      return fail(error(errc::file_exists, error_place::area, behind));
+    const bool room = has_place(leaf, first, last) || make_place(leaf, first, last);
+    if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
 
-    const std::uint64_t space = leaf.hole_first(at.index);
-    const std::uint64_t broken = behind_all ? 0 : leaf.first[at.index] - space;
+    near_ = {};
+    const std::uint64_t space = hole_first(leaf, at.index);
+    const std::uint64_t broken = behind_all ? 0 : behind - space;
     if (behind_all) last_ = last;
-    if (leaf.full()) return split_leaf(at, first, last, value);
-    insert_entry(leaf, at.index, first, last, value);
+    if (!room) {
+      const bool append = at.index == leaf.count && leaf.next == nullptr;
+      const bool prepend = at.index == 0 && leaf.previous == nullptr;
+      ++size_;
+      return split_leaf(at, append, prepend, [&](node& part, unsigned index) noexcept {
+        put(part, index, first, last, value);
+      });
+    }
+    insert_into(leaf, at.index, first, last, value);
     ++size_;
     if (leaf.parent != nullptr) {
       const std::uint64_t longest = leaf.parent->hole(at.child);
@@ -120,6 +148,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
 
   /// Takes the entry out. Returns the entry behind it, or a place without a leaf.
   place erase(place at) noexcept {
+    near_ = {};
     if (size_ == 1) {
       base::drop_node(std::exchange(root_, nullptr));
       size_ = 0;
@@ -127,12 +156,12 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     }
     if (at.leaf->count <= least && at.leaf != root_) at = rebalance_leaf(at);
     node& leaf = *at.leaf;
-    const std::uint64_t space = leaf.hole_first(at.index);
-    const std::uint64_t before = leaf.first[at.index] - space;
-    remove_entry(leaf, at.index);
+    const std::uint64_t space = hole_first(leaf, at.index);
+    const std::uint64_t before = first_of(leaf, at.index) - space;
+    remove_from(leaf, at.index);
     --size_;
     if (at.index < leaf.count) {  // the two holes around it become one
-      const std::uint64_t joined = leaf.first[at.index] - space;
+      const std::uint64_t joined = first_of(leaf, at.index) - space;
       if (leaf.parent != nullptr && joined > leaf.parent->hole(at.child))
         set_hole(leaf, at.child, joined);
       return at;
@@ -146,29 +175,57 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   /// Cuts an entry behind `left_last`, the right part gets `value`. On error nothing has changed.
   result<void> split(place at, std::uint64_t left_last, std::uint64_t value) noexcept {
     node& leaf = *at.leaf;
-    if (leaf.full() && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
-    const std::uint64_t last = std::exchange(leaf.last[at.index], left_last);
+    const std::uint64_t first = first_of(leaf, at.index), last = last_of(leaf, at.index);
+    near_ = {};
+    const auto cut = [=](node& part, unsigned index) noexcept {
+      put(part, index, left_last + 1, last, value);
+      set_range(part, index - 1, first, left_last);
+    };
     ++at.index;
-    if (leaf.full()) {
-      split_leaf(at, left_last + 1, last, value);
+    if (has_place(leaf, left_last + 1, last) || make_place(leaf, left_last + 1, last)) {
+      cut(leaf, at.index), ++size_;
+    } else if (stock(split_nodes(leaf))) {
+      split_leaf(at, false, false, cut), ++size_;
     } else {
-      insert_entry(leaf, at.index, left_last + 1, last, value);
-      ++size_;
+      return fail(errc::not_enough_memory);
     }
     return {};
   }
 
-  /// Gives an entry another range, which must overlap no other entry.
-  void resize(place at, std::uint64_t first, std::uint64_t last) noexcept {
+  /// Gives an entry another range, which must overlap no other entry, and says where it is then.
+  /// On error nothing has changed.
+  result<place> resize(place at, std::uint64_t first, std::uint64_t last) noexcept {
+    const bool moved = last_of(*at.leaf, at.index) != last;
+    near_ = {};
+    if (!set_range(*at.leaf, at.index, first, last)) {
+      if (!stock(split_nodes(*at.leaf))) return fail(errc::not_enough_memory);
+      ++at.index;
+      at = split_leaf(at, false, false, [](node&, unsigned) noexcept {});
+      --at.index, at.child = child_of(*at.leaf);
+      set_range(*at.leaf, at.index, first, last);
+    }
     node& leaf = *at.leaf;
-    leaf.first[at.index] = first;
-    const bool moved = std::exchange(leaf.last[at.index], last) != last;
     if (leaf.parent != nullptr) set_hole(leaf, at.child, longest_hole(leaf));
     if (moved && at.index + 1 == leaf.count) move_fence(leaf, at.child);
+    return at;
   }
 
  private:
- private:
+  static constexpr unsigned unknown = ~0u;
+
+  /// The leaf of an address, which is not looked at but asked for. Requires: not empty.
+  place leaf_of(std::uint64_t a) const noexcept {
+    node* n = root_;
+    unsigned child = 0;
+    for (unsigned level = height_; level != 0; --level) {
+      Probe::visit();
+      child = count_less(n->plain.last, a);
+      n = n->child(child);
+      if (level == 1) prefetch(n);
+    }
+    return {n, unknown, child};
+  }
+
   using base::height_;
   using base::pool_;
   using base::root_;
@@ -186,7 +243,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   }
   /// The last address of a leaf has changed: so do its fence and the hole before the next leaf.
   void move_fence(node& leaf, unsigned child) noexcept {
-    const std::uint64_t last = leaf.last[leaf.count - 1];
+    const std::uint64_t last = last_of(leaf, leaf.count - 1);
     if (leaf.next == nullptr) {
       last_ = last;
       return;
@@ -197,28 +254,35 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const unsigned next_child = next.parent == leaf.parent ? child + 1 : 0;
     node* n = &leaf;
     while (child + 1 == n->parent->count) n = n->parent, child = child_of(*n);
-    n->parent->last[child] = last;
+    n->parent->plain.last[child] = last;
     set_hole(next, next_child, longest_hole(next));
   }
 
   // ---- growth ----
-  /// Puts an entry into a full leaf. Requires: the pool holds split_nodes().
-  place split_leaf(place at, std::uint64_t first, std::uint64_t last,
-                   std::uint64_t value) noexcept {
+  /// Puts an entry into a leaf that has a form for it, if not the one it is in.
+  static void put(node& leaf, unsigned index, std::uint64_t first, std::uint64_t last,
+                  std::uint64_t value) noexcept {
+    if (!has_place(leaf, first, last)) make_place(leaf, first, last);
+    insert_into(leaf, index, first, last, value);
+  }
+
+  /// Makes two leaves of one that has no room, and change(leaf, index) for the entry at `at`, or the
+  /// one that goes there, in its new leaf. Requires: the pool holds split_nodes().
+  template <class Change>
+  place split_leaf(place at, bool append, bool prepend, Change change) noexcept {
     node& left = *at.leaf;
     node& right = *new_node();
-    const bool append = at.index == node::capacity && left.next == nullptr;
-    const bool prepend = at.index == 0 && left.previous == nullptr;
-    const unsigned keep = append ? node::capacity : prepend ? 0 : node::capacity / 2;
-    share_entries(left, right, keep);
+    const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
+    begin_leaf(right, leaf_form::of(left));
+    share_leaves(left, right, keep);
     base::chain(left, right);
     const bool goes_left = at.index <= keep && !append;
-    const place put = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
-    insert_entry(*put.leaf, put.index, first, last, value);
-    ++size_;
-    right.space_first = left.last[left.count - 1] + 1;
-    base::link(left, at.child, right, left.last[left.count - 1], append, prepend);
-    return put;
+    const place at_new = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
+    change(*at_new.leaf, at_new.index);
+    const std::uint64_t left_last = last_of(left, left.count - 1);
+    right.space_first = left_last + 1;
+    base::link(left, at.child, right, left_last, append, prepend);
+    return at_new;
   }
 
   // ---- shrinking ----
@@ -231,17 +295,20 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const unsigned total = left.count + right.count;
     const unsigned flat = at.leaf == &left ? at.index : left.count + at.index;
     if (total <= joint) {
-      share_entries(left, right, total);
+      share_leaves(left, right, total);
       base::join_leaves(p, l);
       return {&left, flat, child_of(left)};
     }
-    share_entries(left, right, total / 2);
-    right.space_first = left.last[left.count - 1] + 1;
-    p.last[l] = left.last[left.count - 1];
+    share_leaves(left, right, total / 2);
+    p.plain.last[l] = last_of(left, left.count - 1);
+    right.space_first = p.plain.last[l] + 1;
     p.hole(l) = longest_hole(left), p.hole(l + 1) = longest_hole(right);
     return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
   }
+
   std::uint64_t last_ = 0;  // the last address of the last entry
+  place near_;              // where near_address_ belongs, if that is known
+  std::uint64_t near_address_ = 0;
 };
 
 }  // namespace iopt::detail

@@ -1,10 +1,14 @@
-// iopt/containers/area_map_words.hpp - what is done to the 32 words of an array in a node.
+// iopt/containers/area_map_words.hpp - what is done to the words of an array in a node.
+//
+// An array has 32 words of 64 bits; in a packed leaf it has 48, keys of 32 bits and values of 64.
+// A function that is not told how many there are takes a word's usual number, 32 or 48.
 //
 // Each function is portable code; those worth it have twins for AVX-512 and AVX2 that the
 // compiler's target selects, and the tests hold the twins to the portable answer. The arrays begin
 // on 64-byte boundaries.
 //
-// Layer: containers. Includes: base/address.hpp, the standard library.
+// Layer: containers. Includes: base/address.hpp, containers/area_map_lanes.hpp, the standard
+// library.
 #pragma once
 
 #include <algorithm>
@@ -13,30 +17,32 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "iopt/base/address.hpp"
-
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "iopt/containers/area_map_lanes.hpp"
 
 namespace iopt::detail {
 
-/// One bit for each of `count` <= 32 words.
-constexpr std::uint32_t used_bits(std::uint32_t count) noexcept {
-  return count == 32 ? ~std::uint32_t{0} : (std::uint32_t{1} << count) - 1;
+/// One bit for each of `count` words, which are no more than Bits has.
+template <class Bits = std::uint32_t>
+constexpr Bits used_bits(std::uint32_t count) noexcept {
+  return count == 8 * sizeof(Bits) ? ~Bits{0} : (Bits{1} << count) - 1;
 }
 
 // ---- portable --------------------------------------------------------------------------------
 
-/// How many of 32 ascending words are less than x.
-inline unsigned count_less_portable(const std::uint64_t* words, std::uint64_t x) noexcept {
-  unsigned fours = 0;
-  for (unsigned n = 3; n < 28; n += 4) fours += words[n] < x ? 1u : 0u;
-  const std::uint64_t* four = words + std::size_t{4} * fours;
+/// How many of the usual number of ascending words are less than x.
+template <class Word>
+inline unsigned count_less_portable(const Word* words, std::type_identity_t<Word> x) noexcept {
+  constexpr unsigned step = 32 / sizeof(Word);
+  unsigned steps = 0;
+  for (unsigned n = step - 1; n < usual<Word> - step; n += step) steps += words[n] < x ? 1u : 0u;
+  const Word* from = words + std::size_t{step} * steps;
   unsigned rest = 0;
-  for (unsigned n = 0; n < 4; ++n) rest += four[n] < x ? 1u : 0u;
-  return 4 * fours + rest;
+  for (unsigned n = 0; n < step; ++n) rest += from[n] < x ? 1u : 0u;
+  return step * steps + rest;
 }
 
 /// One bit for each of `count` words that is at least x.
@@ -54,17 +60,38 @@ inline std::uint64_t greatest_portable(const std::uint64_t* words, std::uint32_t
   return most;
 }
 
-/// Puts x before word `at` of `count` < 32 words.
-inline void insert_word_portable(std::uint64_t* words, unsigned at, unsigned count,
-                                 std::uint64_t x) noexcept {
+/// Puts x before word `at` of `count` words, which are less than the array has.
+template <class Word>
+inline void insert_word_portable(Word* words, unsigned at, unsigned count,
+                                 std::type_identity_t<Word> x) noexcept {
   std::memmove(words + at + 1, words + at, (count - at) * sizeof x);
   words[at] = x;
 }
 
-/// Takes word `at` out of `count` words; word count - 1 becomes all-ones.
-inline void remove_word_portable(std::uint64_t* words, unsigned at, unsigned count) noexcept {
+/// Takes word `at` out of `count` words. If those behind, up to the array's end, are all-ones, word
+/// count - 1 becomes so; else it means nothing, as they do.
+template <class Word>
+inline void remove_word_portable(Word* words, unsigned at, unsigned count) noexcept {
   std::memmove(words + at, words + at + 1, (count - at - 1) * sizeof *words);
-  words[count - 1] = top;
+  words[count - 1] = static_cast<Word>(top);
+}
+
+/// The greatest first[n] - last[n - 1] - 1, 0 < n < count; 0 for none.
+template <class Word>
+inline Word greatest_gap_portable(const Word* first, const Word* last, unsigned count) noexcept {
+  Word most = 0;
+  for (unsigned n = 1; n < count; ++n) most = std::max(most, first[n] - last[n - 1] - 1);
+  return most;
+}
+
+/// One bit for each n, 0 < n < count, with first[n] - last[n - 1] - 1 >= length > 0.
+template <class Word>
+inline std::uint64_t gaps_at_least_portable(const Word* first, const Word* last, unsigned count,
+                                            Word length) noexcept {
+  std::uint64_t bits = 0;
+  for (unsigned n = 1; n < count; ++n)
+    bits |= std::uint64_t{first[n] - last[n - 1] - 1 >= length} << n;
+  return bits;
 }
 
 /// Copies those of 32 words that have their bit set, in order, to memory with room for 32 words,
@@ -81,32 +108,12 @@ inline unsigned pick_words_portable(const std::uint64_t* words, std::uint32_t bi
 
 #if defined(__AVX512F__)
 
-// The zero-masked forms are used with a full mask, for GCC 12 warns of the plain ones' own headers.
-inline constexpr __mmask8 all_words = 0xff;
-
-inline __m512i greater(__m512i a, __m512i b) noexcept {
-  return _mm512_maskz_max_epu64(all_words, a, b);
-}
-inline std::uint64_t greatest_of(__m512i v) noexcept {
-  v = greater(v, _mm512_maskz_shuffle_i64x2(all_words, v, v, 0x4e));
-  v = greater(v, _mm512_maskz_shuffle_i64x2(all_words, v, v, 0xb1));
-  const __m128i two = _mm512_maskz_extracti32x4_epi32(0xf, v, 0);
-  const auto low = static_cast<std::uint64_t>(_mm_cvtsi128_si64(two));
-  const auto high = static_cast<std::uint64_t>(_mm_extract_epi64(two, 1));
-  return low > high ? low : high;
-}
-
-inline std::uint32_t join_bits(std::uint32_t a, std::uint32_t b, std::uint32_t c,
-                               std::uint32_t d) noexcept {
-  return a | b << 8 | c << 16 | d << 24;
-}
-
-inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
-  const __m512i wanted = _mm512_set1_epi64(static_cast<long long>(x));
-  const auto bits = [&](unsigned n) noexcept {
-    return std::uint32_t{_mm512_cmplt_epu64_mask(_mm512_load_si512(words + n), wanted)};
-  };
-  return static_cast<unsigned>(std::popcount(join_bits(bits(0), bits(8), bits(16), bits(24))));
+template <class Word>
+inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
+  const __m512i wanted = lanes<Word>::all_are(x);
+  return static_cast<unsigned>(std::popcount(join_bits<Word, usual<Word>>([&](unsigned n) noexcept {
+    return lanes<Word>::less(_mm512_load_si512(words + n), wanted);
+  })));
 }
 
 inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
@@ -126,36 +133,71 @@ inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) n
   return greatest_of(greater(greater(load(0), load(8)), greater(load(16), load(24))));
 }
 
-inline void insert_word(std::uint64_t* words, unsigned at, unsigned, std::uint64_t x) noexcept {
-  const std::uint32_t moved = (~std::uint32_t{0} << at) << 1;
-  const std::uint32_t put = std::uint32_t{1} << at;
-  const __m512i value = _mm512_set1_epi64(static_cast<long long>(x));
-  const auto step = [&](unsigned n) noexcept {  // from the top, so that nothing is read too late
-    __m512i v = _mm512_load_si512(words + n);
-    v = _mm512_mask_loadu_epi64(v, static_cast<__mmask8>(moved >> n), words + n - 1);
-    v = _mm512_mask_mov_epi64(v, static_cast<__mmask8>(put >> n), value);
+template <unsigned N, class Word>
+inline void insert_word(Word* words, unsigned at, unsigned, std::type_identity_t<Word> x) noexcept {
+  using vector = lanes<Word>;
+  const bits_for<N> moved = (~bits_for<N>{0} << at) << 1;
+  const bits_for<N> put = bits_for<N>{1} << at;
+  const __m512i value = vector::all_are(x);
+  const auto step = [&](unsigned n, __m512i v, __m512i before) noexcept {
+    v = vector::put(v, static_cast<typename vector::mask>(moved >> n), vector::up(v, before));
+    v = vector::put(v, static_cast<typename vector::mask>(put >> n), value);
     _mm512_store_si512(words + n, v);
+    return before;
   };
-  step(24), step(16), step(8);
-  __m512i v = _mm512_load_si512(words);
-  const __m512i up = _mm512_maskz_alignr_epi64(all_words, v, v, 7);
-  v = _mm512_mask_mov_epi64(v, static_cast<__mmask8>(moved), up);
-  _mm512_store_si512(words, _mm512_mask_mov_epi64(v, static_cast<__mmask8>(put), value));
+  constexpr unsigned final = N - vector::size;
+  __m512i v = _mm512_load_si512(words + final);
+  [&]<unsigned... V>(std::integer_sequence<unsigned, V...>) noexcept {
+    ((v = step(final - vector::size * V, v,
+               _mm512_load_si512(words + final - vector::size * (V + 1)))),
+     ...);
+  }(std::make_integer_sequence<unsigned, N / vector::size - 1>{});
+  step(0, v, v);
 }
 
-inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexcept {
-  const std::uint32_t moved = ~std::uint32_t{0} << at;
-  const auto step = [&](unsigned n) noexcept {
-    __m512i v = _mm512_load_si512(words + n);
-    v = _mm512_mask_loadu_epi64(v, static_cast<__mmask8>(moved >> n), words + n + 1);
+// All-ones move in from above. A store of one word would do, but the next load of its vector would
+// have to wait for it.
+template <unsigned N, class Word>
+inline void remove_word(Word* words, unsigned at, unsigned) noexcept {
+  using vector = lanes<Word>;
+  const bits_for<N> moved = ~bits_for<N>{0} << at;
+  const auto step = [&](unsigned n, __m512i v, __m512i next) noexcept {
+    v = vector::put(v, static_cast<typename vector::mask>(moved >> n), vector::down(v, next));
     _mm512_store_si512(words + n, v);
+    return next;
   };
-  step(0), step(8), step(16);
-  __m512i v = _mm512_load_si512(words + 24);
-  const __m512i down = _mm512_maskz_alignr_epi64(all_words, _mm512_set1_epi64(-1), v, 1);
-  v = _mm512_mask_mov_epi64(v, static_cast<__mmask8>(moved >> 24), down);
-  _mm512_store_si512(words + 24, v);
-  words[count - 1] = top;
+  __m512i v = _mm512_load_si512(words);
+  [&]<unsigned... V>(std::integer_sequence<unsigned, V...>) noexcept {
+    ((v = step(vector::size * V, v, _mm512_load_si512(words + vector::size * (V + 1)))), ...);
+  }(std::make_integer_sequence<unsigned, N / vector::size - 1>{});
+  step(N - vector::size, v, _mm512_set1_epi64(-1));
+}
+
+/// The gaps before words n to n + 15; zero for the first word, and where no word is.
+inline __m512i gaps_before(const std::uint32_t* first, const std::uint32_t* last, unsigned count,
+                           unsigned n) noexcept {
+  const auto used =
+      static_cast<__mmask16>((used_bits<std::uint64_t>(count) & ~std::uint64_t{1}) >> n);
+  const __m512i before = lanes<std::uint32_t>::up(_mm512_load_si512(last + n),
+                                                  _mm512_load_si512(last + (n == 0 ? 0 : n - 16)));
+  return _mm512_maskz_add_epi32(used, _mm512_set1_epi32(-1),
+                                _mm512_sub_epi32(_mm512_load_si512(first + n), before));
+}
+
+inline std::uint32_t greatest_gap(const std::uint32_t* first, const std::uint32_t* last,
+                                  unsigned count) noexcept {
+  using vector = lanes<std::uint32_t>;
+  const auto gaps = [&](unsigned n) noexcept { return gaps_before(first, last, count, n); };
+  return greatest_of_four(
+      greatest_among<std::uint32_t>(vector::greater(vector::greater(gaps(0), gaps(16)), gaps(32))));
+}
+
+inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32_t* last,
+                                   unsigned count, std::uint32_t length) noexcept {
+  const __m512i less = lanes<std::uint32_t>::all_are(length - 1);
+  return join_bits<std::uint32_t, 48>([&](unsigned n) noexcept {
+    return lanes<std::uint32_t>::less(less, gaps_before(first, last, count, n));
+  });
 }
 
 inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
@@ -171,90 +213,93 @@ inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
 
 #elif defined(__AVX2__)
 
-inline constexpr std::uint64_t sign = std::uint64_t{1} << 63;  // AVX2 compares signed
-
-inline __m256i all_are(std::uint64_t x) noexcept {
-  return _mm256_set1_epi64x(static_cast<long long>(x));
-}
-inline __m256i load_four(const std::uint64_t* words) noexcept {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
-}
-inline void store_four(std::uint64_t* words, __m256i v) noexcept {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), v);
-}
-/// n, n + 1, n + 2, n + 3.
-inline __m256i numbers_from(unsigned n) noexcept {
-  return _mm256_add_epi64(all_are(n), _mm256_setr_epi64x(0, 1, 2, 3));
-}
-inline std::uint32_t bits_of(__m256i mask) noexcept {
-  return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
-}
-/// The greater of words whose sign bits are flipped.
-inline __m256i greater(__m256i a, __m256i b) noexcept {
-  return _mm256_blendv_epi8(a, b, _mm256_cmpgt_epi64(b, a));
-}
-/// The greatest word over all n of four(n), n = 0, 4, ..., 28.
-template <class Four>
-std::uint64_t greatest_of(Four four) noexcept {
-  const __m256i flip = all_are(sign);
-  __m256i most = flip;  // zero
-  for (unsigned n = 0; n < 32; n += 4) most = greater(most, _mm256_xor_si256(four(n), flip));
-  most = greater(most, _mm256_permute4x64_epi64(most, 0x4e));
-  most = greater(most, _mm256_permute4x64_epi64(most, 0xb1));
-  return static_cast<std::uint64_t>(_mm256_extract_epi64(most, 0)) ^ sign;
-}
-/// One bit for each word over all n of four(n) that is at least x.
-template <class Four>
-std::uint32_t at_least_of(std::uint64_t x, Four four) noexcept {
-  const __m256i flip = all_are(sign), wanted = all_are(x ^ sign);
-  std::uint32_t less = 0;
-  for (unsigned n = 0; n < 32; n += 4)
-    less |= bits_of(_mm256_cmpgt_epi64(wanted, _mm256_xor_si256(four(n), flip))) << n;
-  return ~less;
-}
-
-inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
-  const __m256i flip = all_are(sign), wanted = all_are(x ^ sign);
-  const auto less = [&](unsigned n) noexcept {
-    return _mm256_cmpgt_epi64(wanted, _mm256_xor_si256(load_four(words + n), flip));
-  };
-  const __m256i a = _mm256_add_epi64(less(0), less(4)), b = _mm256_add_epi64(less(8), less(12));
-  const __m256i c = _mm256_add_epi64(less(16), less(20)), d = _mm256_add_epi64(less(24), less(28));
-  const __m256i four = _mm256_add_epi64(_mm256_add_epi64(a, b), _mm256_add_epi64(c, d));
-  const __m128i two =
-      _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
-  return static_cast<unsigned>(-(_mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1)));
+template <class Word>
+inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
+  const auto less = less_than<Word>(x);
+  const __m256i sums =
+      sum_of<Word, usual<Word>>([&](unsigned n) noexcept { return less(load_vector(words + n)); });
+  const __m128i low = _mm256_castsi256_si128(sums), high = _mm256_extracti128_si256(sums, 1);
+  return 0 - lanes<Word>::sum(_mm256_castsi256_si128(
+                 lanes<Word>::add(_mm256_castsi128_si256(low), _mm256_castsi128_si256(high))));
 }
 
 inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
                               std::uint64_t x) noexcept {
-  return at_least_of(x, [&](unsigned n) noexcept { return load_four(words + n); }) &
+  return at_least_of(x, [&](unsigned n) noexcept { return load_vector(words + n); }) &
          used_bits(count);
 }
 inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
   return greatest_of([&](unsigned n) noexcept {
     const __m256i used = _mm256_cmpgt_epi64(all_are(count), numbers_from(n));
-    return _mm256_and_si256(used, load_four(words + n));
+    return _mm256_and_si256(used, load_vector(words + n));
   });
 }
 
-// Here blends are not faster than memmove, and slower at the end of the array.
-inline void insert_word(std::uint64_t* words, unsigned at, unsigned count,
-                        std::uint64_t x) noexcept {
-  insert_word_portable(words, at, count, x);
+// For 64 bits blends are not faster than memmove, and slower at the end of the array.
+template <unsigned N, class Word>
+inline void insert_word(Word* words, unsigned at, unsigned count,
+                        std::type_identity_t<Word> x) noexcept {
+  if constexpr (sizeof(Word) == 8) {
+    insert_word_portable(words, at, count, x);
+  } else {
+    using vector = lanes<Word>;
+    const __m256i place = vector::all_are(at), value = vector::all_are(x);
+    const auto put = [&](unsigned n, __m256i v, __m256i up) noexcept {
+      const __m256i numbers = vector::numbers_from(n);
+      v = _mm256_blendv_epi8(v, up, vector::above(numbers, place));
+      store_vector(words + n, _mm256_blendv_epi8(v, value, vector::same(numbers, place)));
+    };
+    for (unsigned n = N - vector::size; n > 0; n -= vector::size)
+      put(n, load_vector(words + n), load_vector(words + n - 1));
+    const __m256i v = load_vector(words);
+    put(0, v, vector::up(v));
+  }
 }
 
-inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexcept {
-  const __m256i place = all_are(at);
+template <unsigned N, class Word>
+inline void remove_word(Word* words, unsigned at, unsigned) noexcept {
+  using vector = lanes<Word>;
+  const __m256i place = vector::all_are(at);
   const auto put = [&](unsigned n, __m256i v, __m256i down) noexcept {
-    const __m256i stays = _mm256_cmpgt_epi64(place, numbers_from(n));
-    store_four(words + n, _mm256_blendv_epi8(down, v, stays));
+    const __m256i stays = vector::above(place, vector::numbers_from(n));
+    store_vector(words + n, _mm256_blendv_epi8(down, v, stays));
   };
-  for (unsigned n = 0; n < 28; n += 4) put(n, load_four(words + n), load_four(words + n + 1));
-  const __m256i v = load_four(words + 28);
-  put(28, v, _mm256_permute4x64_epi64(v, 0xf9));
-  words[31] = top;
-  words[count - 1] = top;
+  constexpr unsigned final = N - vector::size;
+  for (unsigned n = 0; n < final; n += vector::size)
+    put(n, load_vector(words + n), load_vector(words + n + 1));
+  const __m256i v = load_vector(words + final);
+  put(final, v, vector::down(v));
+}
+
+/// The gaps before words n to n + 7; zero for the first word, and where no word is.
+inline __m256i gaps_before(const std::uint32_t* first, const std::uint32_t* last, unsigned count,
+                           unsigned n) noexcept {
+  using vector = lanes<std::uint32_t>;
+  __m256i used = vector::above(vector::all_are(count), vector::numbers_from(n));
+  __m256i before;
+  if (n == 0) {
+    used = _mm256_blend_epi32(used, _mm256_setzero_si256(), 1);
+    before = vector::up(load_vector(last));
+  } else {
+    before = load_vector(last + n - 1);
+  }
+  const __m256i gaps = _mm256_sub_epi32(load_vector(first + n), before);
+  return _mm256_and_si256(used, vector::add(gaps, _mm256_set1_epi32(-1)));
+}
+
+inline std::uint32_t greatest_gap(const std::uint32_t* first, const std::uint32_t* last,
+                                  unsigned count) noexcept {
+  __m256i most = gaps_before(first, last, count, 0);
+  for (unsigned n = 8; n < 48; n += 8)
+    most = _mm256_max_epu32(most, gaps_before(first, last, count, n));
+  return greatest_of_four(
+      _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1)));
+}
+
+inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32_t* last,
+                                   unsigned count, std::uint32_t length) noexcept {
+  const auto gaps = [&](unsigned n) noexcept { return gaps_before(first, last, count, n); };
+  return at_least_of(length, gaps) & used_bits<std::uint64_t>(48);
 }
 
 /// For each set of bits of four words, the halves of words to move to the front.
@@ -273,7 +318,7 @@ inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(picks[bits >> n & 15].data()));
     const auto picked = static_cast<unsigned>(std::popcount(bits & used_bits(n)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + std::size_t{8} * picked),
-                        _mm256_permutevar8x32_epi32(load_four(words + n), order));
+                        _mm256_permutevar8x32_epi32(load_vector(words + n), order));
   }
   return static_cast<unsigned>(std::popcount(bits));
 }
@@ -284,7 +329,8 @@ inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
                            std::byte* out) noexcept {
   return pick_words_portable(words, bits, out);
 }
-inline unsigned count_less(const std::uint64_t* words, std::uint64_t x) noexcept {
+template <class Word>
+inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
   return count_less_portable(words, x);
 }
 inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
@@ -294,14 +340,44 @@ inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
 inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
   return greatest_portable(words, count);
 }
-inline void insert_word(std::uint64_t* words, unsigned at, unsigned count,
-                        std::uint64_t x) noexcept {
+template <unsigned N, class Word>
+inline void insert_word(Word* words, unsigned at, unsigned count,
+                        std::type_identity_t<Word> x) noexcept {
   insert_word_portable(words, at, count, x);
 }
-inline void remove_word(std::uint64_t* words, unsigned at, unsigned count) noexcept {
+template <unsigned N, class Word>
+inline void remove_word(Word* words, unsigned at, unsigned count) noexcept {
   remove_word_portable(words, at, count);
+}
+inline std::uint32_t greatest_gap(const std::uint32_t* first, const std::uint32_t* last,
+                                  unsigned count) noexcept {
+  return greatest_gap_portable(first, last, count);
+}
+inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32_t* last,
+                                   unsigned count, std::uint32_t length) noexcept {
+  return gaps_at_least_portable(first, last, count, length);
 }
 
 #endif
+
+template <class Word>
+inline void insert_word(Word* words, unsigned at, unsigned count,
+                        std::type_identity_t<Word> x) noexcept {
+  insert_word<usual<Word>>(words, at, count, x);
+}
+template <class Word>
+inline void remove_word(Word* words, unsigned at, unsigned count) noexcept {
+  remove_word<usual<Word>>(words, at, count);
+}
+
+// Gaps between words of 64 bits are looked for where entries are far apart, which is not often.
+inline std::uint64_t greatest_gap(const std::uint64_t* first, const std::uint64_t* last,
+                                  unsigned count) noexcept {
+  return greatest_gap_portable(first, last, count);
+}
+inline std::uint64_t gaps_at_least(const std::uint64_t* first, const std::uint64_t* last,
+                                   unsigned count, std::uint64_t length) noexcept {
+  return gaps_at_least_portable(first, last, count, length);
+}
 
 }  // namespace iopt::detail

@@ -1,6 +1,7 @@
 // iopt/containers/leaf_cursor.hpp - the cursor of a map over node_tree, and its values as words.
 //
-// Layer: containers. Includes: base, containers/node_tree.hpp, the standard library.
+// Layer: containers. Includes: base, containers/area_map_leaf.hpp, containers/node_tree.hpp,
+// the standard library.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 
 #include "iopt/base/assert.hpp"
 #include "iopt/base/range.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 #include "iopt/containers/node_tree.hpp"
 
 namespace iopt::detail {
@@ -43,12 +45,12 @@ class leaf_cursor : leaf_walk {
   }
   Value value() const noexcept {
     IOPT_ASSERT(valid());
-    return from_word<Value>(leaf_->value[index_]);
+    return from_word<Value>(value_of(*leaf_, index_));
   }
   /// Requires: the cursor comes from a map that may be modified.
   void set_value(Value v) const noexcept {
     IOPT_ASSERT(valid());
-    leaf_->value[index_] = to_word(v);
+    value_of(*leaf_, index_) = to_word(v);
   }
   /// To the entry behind; from the last one, to none. Requires: valid().
   leaf_cursor& next() noexcept {

@@ -214,13 +214,13 @@ class node_tree {
   void set_most(node& n, unsigned child, std::uint64_t most) noexcept {
     for (node* p = n.parent; p != nullptr; p = p->parent) {
       Probe::visit();
-      const std::uint64_t before = std::exchange(p->first[child], most);
+      const std::uint64_t before = std::exchange(p->plain.first[child], most);
       if (before == most || p->parent == nullptr) return;
       child = child_of(*p);
-      const std::uint64_t known = p->parent->first[child];
+      const std::uint64_t known = p->parent->plain.first[child];
       if (most < known) {
         if (before < known) return;  // another child has the most
-        most = greatest(p->first, p->count);
+        most = greatest(p->plain.first, p->count);
       }
     }
   }
@@ -230,8 +230,8 @@ class node_tree {
     std::uint64_t most = Leaves::most(leaf);
     for (const node* n = &leaf; n->parent != nullptr; n = n->parent) {
       Probe::visit();
-      n->parent->first[child_of(*n)] = most;
-      most = greatest(n->parent->first, n->parent->count);
+      n->parent->plain.first[child_of(*n)] = most;
+      most = greatest(n->parent->plain.first, n->parent->count);
     }
   }
 
@@ -263,7 +263,7 @@ class node_tree {
       if (!p->full()) {
         insert_child(*p, child, fence, left_most, right_most, right);
         right->parent = p;
-        if (p->parent != nullptr) set_most(*p, child_of(*p), greatest(p->first, p->count));
+        if (p->parent != nullptr) set_most(*p, child_of(*p), greatest(p->plain.first, p->count));
         return;
       }
       node& q = *new_node();
@@ -271,7 +271,7 @@ class node_tree {
                             : prepend && child == 0               ? 1
                                                                   : node::capacity / 2;
       share_entries(*p, q, keep);
-      const std::uint64_t between = std::exchange(p->last[keep - 1], top);
+      const std::uint64_t between = std::exchange(p->plain.last[keep - 1], top);
       if (child < keep) {
         insert_child(*p, child, fence, left_most, right_most, right);
         right->parent = p;
@@ -281,7 +281,7 @@ class node_tree {
       adopt(q);
       if (p->parent != nullptr) child = position(*p->parent, p);
       left = p, right = &q, fence = between;
-      left_most = greatest(p->first, p->count), right_most = greatest(q.first, q.count);
+      left_most = greatest(p->plain.first, p->count), right_most = greatest(q.plain.first, q.count);
     }
   }
 
@@ -310,10 +310,10 @@ class node_tree {
   }
   static void insert_child(node& p, unsigned child, std::uint64_t fence, std::uint64_t left_most,
                            std::uint64_t right_most, node* right) noexcept {
-    insert_word(p.last, child, p.count, fence);
-    p.first[child] = left_most;
-    insert_word(p.first, child + 1, p.count, right_most);
-    insert_word(p.value, child + 1, p.count, node::word(right));
+    insert_word(p.plain.last, child, p.count, fence);
+    p.plain.first[child] = left_most;
+    insert_word(p.plain.first, child + 1, p.count, right_most);
+    insert_word(p.plain.value, child + 1, p.count, node::word(right));
     ++p.count;
   }
   static void adopt(node& p) noexcept {
@@ -322,10 +322,10 @@ class node_tree {
   /// Child l + 1 of p has moved into child l.
   void remove_child(node& p, unsigned l) noexcept {
     drop_node(p.child(l + 1));
-    p.first[l] = std::max(p.first[l], p.first[l + 1]);
-    remove_word(p.last, l, p.count);
-    remove_word(p.first, l + 1, p.count);
-    remove_word(p.value, l + 1, p.count);
+    p.plain.first[l] = std::max(p.plain.first[l], p.plain.first[l + 1]);
+    remove_word(p.plain.last, l, p.count);
+    remove_word(p.plain.first, l + 1, p.count);
+    remove_word(p.plain.value, l + 1, p.count);
     --p.count;
   }
   /// Joins an inner node that has become small with a neighbour, upwards as far as needed. What is
@@ -338,7 +338,7 @@ class node_tree {
       const unsigned c = position(p, n);
       const unsigned l = c + 1 < p.count ? c : c - 1;
       node &left = *p.child(l), &right = *p.child(l + 1);
-      left.last[left.count - 1] = p.last[l];
+      left.plain.last[left.count - 1] = p.plain.last[l];
       const unsigned total = left.count + right.count;
       if (total <= joint) {
         share_entries(left, right, total);
@@ -349,9 +349,9 @@ class node_tree {
       }
       share_entries(left, right, total / 2);
       adopt(left), adopt(right);
-      p.last[l] = std::exchange(left.last[left.count - 1], top);
-      p.first[l] = greatest(left.first, left.count);
-      p.first[l + 1] = greatest(right.first, right.count);
+      p.plain.last[l] = std::exchange(left.plain.last[left.count - 1], top);
+      p.plain.first[l] = greatest(left.plain.first, left.count);
+      p.plain.first[l + 1] = greatest(right.plain.first, right.count);
       return;
     }
     if (n->parent == nullptr && n->count == 1) {

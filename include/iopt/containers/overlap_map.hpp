@@ -92,7 +92,7 @@ class overlap_map {
     for (auto at = tree_.lower(r.first.value); at.leaf != nullptr;) {
       const node& leaf = *at.leaf;
       if (tree::begin(leaf, at.index) != r.first.value) return false;
-      if (tree::end(leaf, at.index) == r.last.value && leaf.value[at.index] == word)
+      if (tree::end(leaf, at.index) == r.last.value && leaf.plain.value[at.index] == word)
         return tree_.erase(at), true;
       if (++at.index == leaf.count)
         at = {leaf.next, 0, leaf.next == nullptr ? 0 : tree::child_of(*leaf.next)};
@@ -112,7 +112,7 @@ class overlap_map {
   template <class F>
   void for_each_overlap(range_type r, F f) const {
     tree_.for_each_overlap(r.first.value, r.last.value, [&](const node& leaf, unsigned n) {
-      return answer([&] { return f(range_of(leaf, n), from_word(leaf.value[n])); });
+      return answer([&] { return f(range_of(leaf, n), from_word(leaf.plain.value[n])); });
     });
   }
 

@@ -35,7 +35,7 @@ namespace iopt::detail {
 /// node is found in its parent by its address.
 struct overlap_leaves {
   static std::uint64_t most(const area_map_node& leaf) noexcept {
-    return greatest(leaf.first, leaf.count);
+    return greatest(leaf.plain.first, leaf.count);
   }
   static unsigned child_of(const area_map_node& n) noexcept { return position(*n.parent, &n); }
 };
@@ -65,8 +65,8 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   using typename base::node;
   using typename base::place;
 
-  static std::uint64_t begin(const node& leaf, unsigned n) noexcept { return leaf.last[n]; }
-  static std::uint64_t end(const node& leaf, unsigned n) noexcept { return leaf.first[n]; }
+  static std::uint64_t begin(const node& leaf, unsigned n) noexcept { return leaf.plain.last[n]; }
+  static std::uint64_t end(const node& leaf, unsigned n) noexcept { return leaf.plain.first[n]; }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
     if (root_ == nullptr) {
@@ -102,7 +102,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     const std::uint64_t last = end(leaf, at.index);
     remove_entry(leaf, at.index);
     --size_;
-    if (leaf.parent != nullptr && leaf.parent->first[at.child] == last)
+    if (leaf.parent != nullptr && leaf.parent->plain.first[at.child] == last)
       base::set_most(leaf, at.child, overlap_leaves::most(leaf));
     return at.index < leaf.count ? at : place{leaf.next, 0, 0};
   }
@@ -113,12 +113,12 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     place at{root_, 0, 0};
     for (unsigned level = height_; level != 0; --level) {
       Probe::visit();
-      at.child = count_less(at.leaf->last, first);
+      at.child = count_less(at.leaf->plain.last, first);
       at.leaf = at.leaf->child(at.child);
       if (level == 1) prefetch(at.leaf);
     }
     Probe::visit();
-    at.index = count_less(at.leaf->last, first);
+    at.index = count_less(at.leaf->plain.last, first);
     if (at.index < at.leaf->count) return at;
     node* next = at.leaf->next;
     if (next != nullptr) Probe::visit();
@@ -149,13 +149,13 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
         first, last, [&](const node& a, std::uint32_t in_a, const node& b, std::uint32_t in_b) {
           constexpr std::size_t word = sizeof(std::uint64_t);
           if (found + 2 * node::capacity <= room) {
-            found += pick_words(a.value, in_a, out + found * word);
-            found += pick_words(b.value, in_b, out + found * word);
+            found += pick_words(a.plain.value, in_a, out + found * word);
+            found += pick_words(b.plain.value, in_b, out + found * word);
             return true;
           }
           std::byte picked[2 * node::capacity * word];
-          const unsigned from_a = pick_words(a.value, in_a, picked);
-          const unsigned both = from_a + pick_words(b.value, in_b, picked + from_a * word);
+          const unsigned from_a = pick_words(a.plain.value, in_a, picked);
+          const unsigned both = from_a + pick_words(b.plain.value, in_b, picked + from_a * word);
           if (found < room)
             std::memcpy(out + found * word, picked,
                         std::min<std::size_t>(room - found, both) * word);
@@ -176,7 +176,8 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     bool used = false;
     if (leaf != nullptr) {
       const auto pass = [&](unsigned entries) noexcept {
-        if (entries != 0) reach = std::max(reach, greatest(leaf->first, entries)), used = true;
+        if (entries != 0)
+          reach = std::max(reach, greatest(leaf->plain.first, entries)), used = true;
       };
       for (unsigned level = height_; level != 0; --level) {
         Probe::visit();
@@ -240,11 +241,11 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
 
   /// How many of the first `count` sorted words of a node are not behind `a`.
   static unsigned not_behind(const node& n, unsigned count, std::uint64_t a) noexcept {
-    return a == top ? count : count_less(n.last, a + 1);
+    return a == top ? count : count_less(n.plain.last, a + 1);
   }
   /// One bit for each entry of a leaf that overlaps [first, last].
   static std::uint32_t hits(const node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
-    return at_least(leaf.first, node::capacity, first) &
+    return at_least(leaf.plain.first, node::capacity, first) &
            used_bits(not_behind(leaf, leaf.count, last));
   }
   /// Calls f(a, bits of a, b, bits of b) for the leaves that may have entries which overlap [first,
@@ -265,7 +266,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
         return;
       }
       // Words that are not in use are behind every `last` but the top, for which they are counted.
-      std::uint32_t children = at_least(n->first, node::capacity, first) &
+      std::uint32_t children = at_least(n->plain.first, node::capacity, first) &
                                (used_bits(not_behind(*n, n->count - 1, last)) << 1 | 1);
       if (level == 1) {
         // Two leaves at a time, without a branch on whether there is a second.
@@ -277,7 +278,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
           const std::uint32_t both = children == 0 ? 0 : ~std::uint32_t{0};
           children &= children - 1;
           const node &a = *n->child(left), &b = *n->child(right);
-          prefetch_words(a.value), prefetch_words(b.value);
+          prefetch_words(a.plain.value), prefetch_words(b.plain.value);
           Probe::visit(), Probe::visit();
           if (!f(a, hits(a, first, last), b, hits(b, first, last) & both)) return;
         }
@@ -300,7 +301,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     for (unsigned level = height_; level != 0; --level) {
       Probe::visit();
       child = not_behind(*n, n->count - 1, first);
-      std::uint64_t& reach = n->first[child];
+      std::uint64_t& reach = n->plain.first[child];
       n = n->child(child);
       if (level == 1) prefetch(n);
       if (reach < last) reach = last;
@@ -341,8 +342,9 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
       return {&left, flat, base::child_of(left)};
     }
     share_entries(left, right, total / 2);
-    p.last[l] = begin(right, 0);
-    p.first[l] = overlap_leaves::most(left), p.first[l + 1] = overlap_leaves::most(right);
+    p.plain.last[l] = begin(right, 0);
+    p.plain.first[l] = overlap_leaves::most(left),
+    p.plain.first[l + 1] = overlap_leaves::most(right);
     return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
   }
 
@@ -366,7 +368,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
       const unsigned fewest = outer ? few : least;
       if (!require(n.count >= fewest && n.count <= node::capacity, "occupancy")) return 0;
       for (unsigned w = level == 0 ? n.count : n.count - 1; w < node::capacity; ++w)
-        if (!require(n.last[w] == top, "words")) return 0;
+        if (!require(n.plain.last[w] == top, "words")) return 0;
       std::uint64_t reach = 0;
       if (level == 0) {
         require(n.previous == leaf && (leaf == nullptr || leaf->next == &n), "links");
@@ -384,8 +386,8 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
         const bool final = c + 1 == n.count;
         const std::uint64_t known =
             below(tree, *n.child(c), level - 1, leftmost && c == 0, rightmost && final,
-                  c == 0 ? low : n.last[c - 1], final ? high : n.last[c]);
-        require(known == n.first[c], "reach");
+                  c == 0 ? low : n.plain.last[c - 1], final ? high : n.plain.last[c]);
+        require(known == n.plain.first[c], "reach");
         reach = std::max(reach, known);
       }
       return reach;

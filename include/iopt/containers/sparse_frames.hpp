@@ -134,30 +134,34 @@ class sparse_frames {
       }
       if (!use_map()) return fail(errc::not_enough_memory);
     }
-    if (holders_ > 2 && !more_->reserve(holders_ - 1)) return fail(errc::not_enough_memory);
     cursor after = more_->lower_bound(first);
     cursor before = after ? after : more_->last();
     if (after) before.prev();
     const bool joins_before = before && goes_on(at(before), f);
     const bool joins_after = after && goes_on(f, at(after));
-    if (joins_before) {
+    // With two holders, only what joins two fragments may not fail on the way.
+    const bool to_reserve = holders_ > 2 || (joins_before && joins_after);
+    bool stored = true;
+    if (to_reserve && !more_->reserve(std::max(holders_, 2u) - 1)) {
+      stored = false;
+    } else if (joins_before) {
       page_range r_all = {before.range().first, f.range.last};
       if (joins_after) {
         r_all.last = after.range().last;
         more_->erase(after);
         before = more_->find(r_all.first);
       }
-      [[maybe_unused]] const bool wider = more_->widen(before, r_all);
-      IOPT_ASSERT(wider);
+      stored = more_->widen(before, r_all).has_value();
     } else if (joins_after) {
-      [[maybe_unused]] const bool wider = more_->widen(after, {first, after.range().last});
-      IOPT_ASSERT(wider);
-      after.set_value(f.word);
-    } else if (!more_->insert(f.range, f.word)) {
-      use_less();
-      return fail(errc::not_enough_memory);
+      const auto wider = more_->widen(after, {first, after.range().last});
+      stored = wider.has_value();
+      if (stored) wider->set_value(f.word);
+    } else {
+      stored = more_->insert(f.range, f.word).has_value();
     }
-    return {};
+    if (stored) return {};
+    use_less();
+    return fail(errc::not_enough_memory);
   }
 
   /// The same for runs one behind the other: all of them or none.

@@ -379,6 +379,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::enter_new(any_area*& made, co
     if (what.of.kind == origin_kind::user) {
       if (const result<void> ok = check_memory(what, length_bytes); !ok) return fail(ok.error());
       const domains_claimed guard(*this, first);
+      if (at != nullptr) areas_.approach(*at);
       if constexpr (prefetching_domain<Domain>) {
         if (at != nullptr && length_bytes - 1 <= top - at->value)
           for (const attachment_type* d : domains())

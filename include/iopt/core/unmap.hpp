@@ -235,7 +235,7 @@ bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
   any_area* a = nullptr;
   {
     const domains_claimed guard(*this);
-    const auto c = areas_.find(range.first);
+    const auto c = areas_.seek(range.first);
     if (!c.valid() || c.range() != range) return false;
     a = c.value();
     if (!a->is_present() || pin_calls(*a) != 0) return false;

@@ -1,0 +1,264 @@
+// iopt/containers/area_map_leaf.hpp - a leaf of area_map: its two forms, and what is done inside it.
+//
+// Where its entries lie in one aligned window of 2^32 addresses, a leaf is packed: 48 entries, found
+// by comparing 32 bits. A leaf of entries that lie further apart is plain. So almost every leaf of a
+// large map is packed, for it shares the space with all the others.
+//
+// A leaf changes its form when an entry is put in that its form has no place for, and when entries
+// are shared with a leaf of another form. It never needs memory for that: entries that a plain leaf
+// has no room for make the leaf split, which an insertion is ready for.
+//
+// Layer: containers. Includes: base/address.hpp, base/assert.hpp, containers/area_map_node.hpp,
+// containers/area_map_words.hpp, the standard library.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <utility>
+
+#include "iopt/base/address.hpp"
+#include "iopt/base/assert.hpp"
+#include "iopt/containers/area_map_node.hpp"
+#include "iopt/containers/area_map_words.hpp"
+
+namespace iopt::detail {
+
+// ---- what the words mean ---------------------------------------------------------------------
+
+/// The key of an address that lies in a packed leaf's window; of one before it, 0.
+inline std::uint32_t key_of(const area_map_node& leaf, std::uint64_t a) noexcept {
+  return a < leaf.base ? 0 : static_cast<std::uint32_t>(a - leaf.base);
+}
+inline std::uint64_t first_of(const area_map_node& leaf, unsigned n) noexcept {
+  return leaf.is_packed ? leaf.base + leaf.packed.first[n] : leaf.plain.first[n];
+}
+inline std::uint64_t last_of(const area_map_node& leaf, unsigned n) noexcept {
+  return leaf.is_packed ? leaf.base + leaf.packed.last[n] : leaf.plain.last[n];
+}
+inline std::uint64_t& value_of(area_map_node& leaf, unsigned n) noexcept {
+  return leaf.is_packed ? leaf.packed.value[n] : leaf.plain.value[n];
+}
+inline std::uint64_t value_of(const area_map_node& leaf, unsigned n) noexcept {
+  return leaf.is_packed ? leaf.packed.value[n] : leaf.plain.value[n];
+}
+
+/// What f(range_at, values) returns, range_at(n) being the first and the last address of entry n: a
+/// loop over entries looks at the form once.
+template <class F>
+auto with_form(const area_map_node& leaf, F f) {
+  using pair = std::pair<std::uint64_t, std::uint64_t>;
+  if (!leaf.is_packed) {
+    const area_map_node::plain_words& words = leaf.plain;
+    return f([&](unsigned n) noexcept { return pair(words.first[n], words.last[n]); }, words.value);
+  }
+  const area_map_node::packed_words& words = leaf.packed;
+  const auto range_at = [&, base = leaf.base](unsigned n) noexcept {
+    return pair(base + words.first[n], base + words.last[n]);
+  };
+  return f(range_at, words.value);
+}
+
+/// Where the hole before entry n begins; no hole is there if the entry begins there.
+inline std::uint64_t hole_first(const area_map_node& leaf, unsigned n) noexcept {
+  return n == 0 ? leaf.space_first : last_of(leaf, n - 1) + 1;
+}
+
+/// The first entry whose last address is at least `a`. Requires: none of a packed leaf ends behind
+/// whose window `a` lies.
+inline unsigned place_in(const area_map_node& leaf, std::uint64_t a) noexcept {
+  return leaf.is_packed ? count_less(leaf.packed.last, key_of(leaf, a))
+                        : count_less(leaf.plain.last, a);
+}
+
+/// Asks for what is left to read of an entry that place_in() has found.
+inline void prefetch_entry(const area_map_node& leaf, unsigned n) noexcept {
+  if (leaf.is_packed) {
+    prefetch_line(leaf.packed.first + n), prefetch_line(leaf.packed.value + n);
+  } else {
+    prefetch_line(leaf.plain.first + n), prefetch_line(leaf.plain.value + n);
+  }
+}
+
+/// The length of the longest hole that belongs to a leaf; 0 for none.
+inline std::uint64_t longest_hole(const area_map_node& leaf) noexcept {
+  if (leaf.count == 0) return 0;
+  const std::uint64_t between = leaf.is_packed
+                                    ? greatest_gap(leaf.packed.first, leaf.packed.last, leaf.count)
+                                    : greatest_gap(leaf.plain.first, leaf.plain.last, leaf.count);
+  return std::max(first_of(leaf, 0) - leaf.space_first, between);
+}
+
+/// One bit for each hole of a leaf, named by the entry behind it, of at least `length` > 0 units.
+inline std::uint64_t long_holes(const area_map_node& leaf, std::uint64_t length) noexcept {
+  if (leaf.count == 0) return 0;
+  const auto before = std::uint64_t{first_of(leaf, 0) - leaf.space_first >= length};
+  if (!leaf.is_packed)
+    return before | gaps_at_least(leaf.plain.first, leaf.plain.last, leaf.count, length);
+  if (length > ~std::uint32_t{0}) return before;
+  return before | gaps_at_least(leaf.packed.first, leaf.packed.last, leaf.count,
+                                static_cast<std::uint32_t>(length));
+}
+
+// ---- forms -----------------------------------------------------------------------------------
+
+/// How a leaf writes its addresses.
+struct leaf_form {
+  static constexpr std::uint64_t in_window = ~std::uint32_t{0};
+
+  bool is_packed;
+  std::uint64_t base;
+
+  /// The form for entries from `first` to `last`.
+  static leaf_form of(std::uint64_t first, std::uint64_t last) noexcept {
+    return {((first ^ last) & ~in_window) == 0, first & ~in_window};
+  }
+  static leaf_form of(const area_map_node& leaf) noexcept { return {leaf.is_packed, leaf.base}; }
+
+  unsigned capacity() const noexcept {
+    return is_packed ? area_map_node::packed_capacity : area_map_node::capacity;
+  }
+  bool operator==(const leaf_form& other) const noexcept {
+    return is_packed == other.is_packed && (!is_packed || base == other.base);
+  }
+  /// Whether it can write that range.
+  bool fits(std::uint64_t first, std::uint64_t last) const noexcept {
+    return !is_packed || (((first ^ base) | (last ^ base)) & ~in_window) == 0;
+  }
+};
+
+/// Gives a node as it comes from the pool that form: what is unused there is all-ones in both.
+inline void begin_leaf(area_map_node& leaf, leaf_form form) noexcept {
+  IOPT_ASSERT(leaf.count == 0);
+  leaf.is_packed = form.is_packed, leaf.base = form.base;
+}
+
+/// Puts an entry behind the last one, word by word. Requires: has_place().
+inline void append(area_map_node& leaf, std::uint64_t first, std::uint64_t last,
+                   std::uint64_t value) noexcept {
+  const unsigned n = leaf.count++;
+  if (leaf.is_packed) {
+    leaf.packed.last[n] = key_of(leaf, last), leaf.packed.first[n] = key_of(leaf, first);
+    leaf.packed.value[n] = value;
+  } else {
+    leaf.plain.last[n] = last, leaf.plain.first[n] = first, leaf.plain.value[n] = value;
+  }
+}
+
+/// The entries of one leaf or of two, while their form changes.
+class leaf_entries {
+ public:
+  unsigned count() const noexcept { return count_; }
+
+  void take(const area_map_node& leaf) noexcept {
+    for (unsigned n = 0; n < leaf.count; ++n)
+      entry_[count_++] = {first_of(leaf, n), last_of(leaf, n), value_of(leaf, n)};
+  }
+  void set_range(unsigned n, std::uint64_t first, std::uint64_t last) noexcept {
+    entry_[n].first = first, entry_[n].last = last;
+  }
+  /// The form for entries [from, to), of which there is one.
+  leaf_form form(unsigned from, unsigned to) const noexcept {
+    return leaf_form::of(entry_[from].first, entry_[to - 1].last);
+  }
+  /// Makes a leaf of entries [from, to). Requires: the form fits them and has room.
+  void give(area_map_node& leaf, leaf_form form, unsigned from, unsigned to) const noexcept {
+    IOPT_ASSERT(to - from <= form.capacity());
+    std::fill(std::begin(leaf.plain.last), std::end(leaf.plain.last), top);  // and packed.last
+    leaf.is_packed = form.is_packed, leaf.base = form.base;
+    for (leaf.count = 0; from < to; ++from) {
+      const entry& e = entry_[from];
+      append(leaf, e.first, e.last, e.value);
+    }
+  }
+
+ private:
+  struct entry {
+    std::uint64_t first, last, value;
+  };
+  entry entry_[2 * area_map_node::packed_capacity];
+  unsigned count_ = 0;
+};
+
+/// Whether one more entry, of that range, can be put into a leaf as it is.
+inline bool has_place(const area_map_node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
+  const leaf_form form = leaf_form::of(leaf);
+  return leaf.count < form.capacity() && form.fits(first, last);
+}
+
+/// Changes a leaf's form so that one more entry, of that range, can be put in; false, and nothing
+/// has changed, where no form has room. A leaf that is not full as a plain one always has a form.
+inline bool make_place(area_map_node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
+  if (leaf.count == area_map_node::packed_capacity) return false;
+  const leaf_form form = leaf.count == 0
+                             ? leaf_form::of(first, last)
+                             : leaf_form::of(std::min(first, first_of(leaf, 0)),
+                                             std::max(last, last_of(leaf, leaf.count - 1)));
+  if (leaf.count >= form.capacity()) return false;
+  leaf_entries all;
+  all.take(leaf);
+  all.give(leaf, form, 0, leaf.count);
+  return true;
+}
+
+// ---- entries ---------------------------------------------------------------------------------
+
+/// Puts an entry before entry `at`. Requires: has_place().
+inline void insert_into(area_map_node& leaf, unsigned at, std::uint64_t first, std::uint64_t last,
+                        std::uint64_t value) noexcept {
+  IOPT_ASSERT(at <= leaf.count && has_place(leaf, first, last));
+  if (!leaf.is_packed) return insert_entry(leaf, at, first, last, value);
+  insert_word(leaf.packed.last, at, leaf.count, key_of(leaf, last));
+  insert_word(leaf.packed.first, at, leaf.count, key_of(leaf, first));
+  insert_word<area_map_node::packed_capacity>(leaf.packed.value, at, leaf.count, value);
+  ++leaf.count;
+}
+
+inline void remove_from(area_map_node& leaf, unsigned at) noexcept {
+  if (!leaf.is_packed) return remove_entry(leaf, at);
+  IOPT_ASSERT(at < leaf.count);
+  remove_word(leaf.packed.last, at, leaf.count);
+  remove_word(leaf.packed.first, at, leaf.count);
+  remove_word<area_map_node::packed_capacity>(leaf.packed.value, at, leaf.count);
+  --leaf.count;
+}
+
+/// Gives an entry another range, and the leaf another form if need be. False, and nothing has
+/// changed, where no form has room; a leaf with no more entries than a plain one holds has one.
+inline bool set_range(area_map_node& leaf, unsigned n, std::uint64_t first,
+                      std::uint64_t last) noexcept {
+  IOPT_ASSERT(n < leaf.count);
+  if (!leaf_form::of(leaf).fits(first, last)) {
+    leaf_entries all;
+    all.take(leaf);
+    all.set_range(n, first, last);
+    const leaf_form form = all.form(0, leaf.count);
+    if (leaf.count > form.capacity()) return false;
+    all.give(leaf, form, 0, leaf.count);
+  } else if (leaf.is_packed) {
+    leaf.packed.first[n] = key_of(leaf, first), leaf.packed.last[n] = key_of(leaf, last);
+  } else {
+    leaf.plain.first[n] = first, leaf.plain.last[n] = last;
+  }
+  return true;
+}
+
+/// Moves entries between two neighbours until the left one has `keep`, each in a form that has room.
+/// Requires: neither gets more than a plain leaf holds, or their forms are one.
+inline void share_leaves(area_map_node& left, area_map_node& right, unsigned keep) noexcept {
+  const unsigned total = left.count + right.count;
+  if (leaf_form::of(left) == leaf_form::of(right)) {
+    if (!left.is_packed) return share_entries(left, right, keep);
+    share_words(left.packed, left.count, right.packed, right.count, keep);
+    left.count = keep, right.count = total - keep;
+    return;
+  }
+  leaf_entries all;
+  all.take(left), all.take(right);
+  if (keep != 0) all.give(left, all.form(0, keep), 0, keep);
+  if (keep != total) all.give(right, all.form(keep, total), keep, total);
+  left.count = keep, right.count = total - keep;
+}
+
+}  // namespace iopt::detail
