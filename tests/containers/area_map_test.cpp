@@ -145,6 +145,7 @@ class walk {
         return;
       case 10:
       case 11: return modify_value();
+      case 12: return carve();
       default: break;
     }
     // The tide turns: the walk fills the map, then empties it.
@@ -209,6 +210,18 @@ class walk {
                          (random_() % 2 ? random_() % length : random_() % 2 * (length - 1))};
     check(subject_->split(cursor_of(at->first), left_last, ++value_).has_value(), "split");
     model_.set({interval(left_last.value + 1, r.last.value), value_});
+  }
+
+  void carve() {
+    const auto at = entry();
+    if (at == model_.end()) return;
+    const iova_range all = from_icl(at->first), part = within(all);
+    const std::uint64_t inner = ++value_, right = ++value_;
+    if (random_() % 2) subject_->seek(part.first);
+    check(subject_->carve(part, inner, right).has_value(), "carve");
+    check(subject_->find(part.first).range() == part, "carved");
+    model_.set({to_icl(part), inner});
+    if (part.last < all.last) model_.set({interval(part.last.value + 1, all.last.value), right});
   }
 
   iova_range within(iova_range r) {
@@ -465,10 +478,10 @@ TEST_CASE("the whole space is one entry or one hole", "[area_map]") {
   CHECK(m.empty());
 }
 
-TEST_CASE("an insertion that is refused memory has changed nothing", "[area_map][sweep]") {
+TEST_CASE("what is refused memory has changed nothing", "[area_map][sweep]") {
   // Full leaves and full inner nodes: ascending insertion makes both.
-  for (const std::uint64_t n : {0u, 1u, 32u, 500u, 32u * 31, 32u * 32, 40000u}) {
-    for (int what = 0; what < 3; ++what) {
+  for (const std::uint64_t n : {0u, 1u, 33u, 48u, 500u, 48u * 31, 48u * 32, 60000u}) {
+    for (int what = 0; what < (n == 0 ? 2 : 6); ++what) {
       for (std::size_t fault = 0;; ++fault) {
         ledger book;
         {
@@ -479,13 +492,24 @@ TEST_CASE("an insertion that is refused memory has changed nothing", "[area_map]
           const std::size_t blocks = book.blocks;
           book.refuse_from = book.calls + fault;
           const std::uint64_t middle = n / 2;
+          const iova far{std::uint64_t{1} << 40};  // no packed leaf holds this and another
           iopt::result<void> got;
+          std::uint64_t more = 1;
           if (what == 0) got = m.insert({{n * 16 + 3}, {n * 16 + 4}}, 1);
           if (what == 1) got = m.insert({{middle * 16 + 8}, {middle * 16 + 9}}, 1);
-          if (what == 2 && n != 0) got = m.split(m.find({middle * 16}), {middle * 16 + 2}, 1);
+          if (what == 2) got = m.split(m.find({middle * 16}), {middle * 16 + 2}, 1);
+          if (what == 3) got = m.carve({{middle * 16 + 2}, {middle * 16 + 4}}, 1, 2), more = 2;
+          if (what == 4) got = m.insert({far, far}, 1);
+          if (what == 5) {
+            const iova_range last = m.last().range();
+            const auto wider = m.widen(m.last(), {last.first, far});
+            if (wider) CHECK((*wider == m.last() && wider->range().last == far));
+            if (!wider) got = iopt::fail(wider.error());
+            more = 0;
+          }
           REQUIRE(m.verify().empty());
           if (got) {
-            CHECK(m.size() == n + (what == 2 && n == 0 ? 0 : 1));
+            CHECK(m.size() == n + more);
             break;
           }
           CHECK(got.error() == iopt::errc::not_enough_memory);
@@ -499,7 +523,7 @@ TEST_CASE("an insertion that is refused memory has changed nothing", "[area_map]
 }
 
 TEST_CASE("what reserve() promised needs no memory", "[area_map][sweep]") {
-  for (const std::uint64_t n : {0u, 1u, 31u, 32u, 33u, 992u, 1024u, 5000u, 33000u}) {
+  for (const std::uint64_t n : {0u, 1u, 47u, 48u, 49u, 48u * 31, 48u * 32, 5000u, 60000u}) {
     for (const std::size_t inserts : {1u, 2u, 3u, 40u, 500u, 3000u}) {
       ledger book;
       {
@@ -518,16 +542,22 @@ TEST_CASE("what reserve() promised needs no memory", "[area_map][sweep]") {
         random_bits random(n + inserts);
         std::size_t done = 0;
         // The worst for the nodes: each insertion into another full leaf.
-        for (std::uint64_t i = 5; i < n && done < inserts / 2; i += 32, ++done) {
-          if (random() % 2) {
+        for (std::uint64_t i = 5; i < n && done < inserts / 2; i += 48, ++done) {
+          if (done + 2 <= inserts && random() % 4 == 0) {
+            if (!m.carve({{i * 16 + 2}, {i * 16 + 4}}, 1, 2)) FAIL("carve " << n << " " << inserts);
+            ++done;
+          } else if (random() % 2) {
             if (!m.insert({{i * 16 + 8}, {i * 16 + 8}}, 1)) FAIL("insert " << n << " " << inserts);
           } else if (!m.split(m.find({i * 16}), {i * 16 + 2}, 1)) {
             FAIL("split " << n << " " << inserts);
           }
           if (random() % 4 == 0) (void)m.erase(nth((i + 7) % (n + 1)));
         }
-        for (std::uint64_t i = n; done < inserts; ++i, ++done)
-          if (!m.insert(nth(i), i)) FAIL("append " << n << " " << inserts);
+        for (std::uint64_t i = n; done < inserts; ++i, ++done) {
+          iova_range r = nth(i);
+          if (i % 3 == 0) r.first.value += i << 32, r.last.value += i << 32;  // a plain leaf
+          if (!m.insert(r, i)) FAIL("append " << n << " " << inserts);
+        }
         CHECK(m.verify().empty());
         m.trim();
         CHECK(m.kept_bytes() == 0);

@@ -51,10 +51,10 @@ struct hole_request {
 /// Invariants  Those of detail::area_tree.
 /// Ownership   The map owns its nodes and copies its values. A cursor is valid until the map is
 ///             modified; set_value(), narrow() and reserve() leave all cursors valid.
-/// Errors      insert(), split(), widen() and reserve(): not_enough_memory; insert() and
+/// Errors      insert(), split(), carve(), widen() and reserve(): not_enough_memory; insert() and
 ///             widen(): file_exists, with the first address of the lowest entry in the way. On
 ///             error nothing has changed. All else cannot fail, and erase() allocates nothing.
-/// Cost        n entries: insert, erase, find, split, narrow, widen O(log n), one descent each;
+/// Cost        n entries: insert, erase, find, split, carve, narrow, widen O(log n), one descent each;
 ///             next, prev O(1); nodes at most n / 4 + 40. A split of a node writes to its children.
 ///             lowest_hole O(log n) for each hole that is long enough and is refused, once more for
 ///             the one taken, and O(log n) beside.
@@ -181,6 +181,13 @@ class area_map {
     IOPT_ASSERT(at.range().first <= left_last && left_last < at.range().last);
     return tree_.split(place_of(at), left_last.value, to_word(right));
   }
+  /// Makes up to three entries of the one around `part`: what is before keeps its value, `part` gets
+  /// `inner`, what is behind gets `right`. `part` is then remembered as by seek().
+  /// Requires: there is that entry.
+  result<void> carve(range_type part, Value inner, Value right) noexcept {
+    IOPT_ASSERT(find(part.first) && find(part.first).range().contains(part));
+    return tree_.carve(part.first.value, part.last.value, to_word(inner), to_word(right));
+  }
   /// Requires: `smaller` lies within the entry.
   void narrow(cursor at, range_type smaller) noexcept {
     IOPT_ASSERT(at.range().contains(smaller));
@@ -199,8 +206,8 @@ class area_map {
 
   // ---- memory ----
 
-  /// Afterwards that many calls of insert() and split() cannot fail for memory; erasing in between
-  /// takes nothing from it. Errors: not_enough_memory.
+  /// Afterwards that many calls of insert(), split() and widen(), and half as many of carve(), cannot
+  /// fail for memory; erasing in between takes nothing from it. Errors: not_enough_memory.
   result<void> reserve(std::size_t inserts) noexcept {
     if (!tree_.reserve(inserts)) return fail(errc::not_enough_memory);
     return {};

@@ -192,6 +192,40 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     return {};
   }
 
+  /// Makes up to three entries of the one around [first, last]: what is before keeps its value, that
+  /// range gets `inner`, what is behind gets `right`. The range is then remembered as by seek(). On
+  /// error nothing has changed. Requires: there is that entry.
+  result<void> carve(std::uint64_t first, std::uint64_t last, std::uint64_t inner,
+                     std::uint64_t right) noexcept {
+    place at = descend(first);
+    node& leaf = *at.leaf;
+    const std::uint64_t all_first = first_of(leaf, at.index), all_last = last_of(leaf, at.index);
+    const bool front = all_first != first, back = all_last != last;
+    const unsigned more = unsigned{front} + unsigned{back};
+    if (leaf.count + more > leaf_form::of(leaf).capacity()) {
+      if (!stock(base::nodes_for(more))) return fail(errc::not_enough_memory);
+      [[maybe_unused]] result<void> cut{};
+      if (back) cut = split(at, last, right);
+      IOPT_ASSERT(cut);
+      if (front) cut = split(descend(all_first), first - 1, inner);
+      IOPT_ASSERT(cut);
+      at = seek(first);
+      value_of(*at.leaf, at.index) = inner;
+      return {};
+    }
+    if (front) {  // holes and fences stay where they are
+      set_range(leaf, at.index, all_first, first - 1);
+      insert_into(leaf, ++at.index, first, last, inner);
+    } else {
+      set_range(leaf, at.index, first, last);
+      value_of(leaf, at.index) = inner;
+    }
+    if (back) insert_into(leaf, at.index + 1, last + 1, all_last, right);
+    size_ += more;
+    near_ = at, near_address_ = first;
+    return {};
+  }
+
   /// Gives an entry another range, which must overlap no other entry, and says where it is then.
   /// On error nothing has changed.
   result<place> resize(place at, std::uint64_t first, std::uint64_t last) noexcept {

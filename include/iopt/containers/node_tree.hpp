@@ -181,9 +181,8 @@ class node_tree {
 
   /// After true, that many insertions and splits find the nodes they need.
   bool reserve(std::size_t inserts) noexcept {
-    const std::size_t wanted = area_map_nodes_for(inserts, size_, height_, least);
-    pool_.keep(wanted);
-    return stock(wanted);
+    pool_.keep(nodes_for(inserts));
+    return stock(nodes_for(inserts));
   }
   void trim() noexcept { pool_.trim(); }
   void clear() noexcept {
@@ -199,6 +198,9 @@ class node_tree {
   }
 
   // ---- nodes ----
+  std::size_t nodes_for(std::size_t inserts) const noexcept {
+    return area_map_nodes_for(inserts, size_, height_, least);
+  }
   bool stock(std::size_t wanted) noexcept { return pool_.stock(wanted); }
   node* new_node() noexcept { return ++nodes_, pool_.take(); }
   void drop_node(node* n) noexcept { --nodes_, pool_.give(n); }

@@ -467,7 +467,7 @@ class io_pagetable {
   result<void> cut_for_all(std::span<const iova_range> ranges, const unmap_rules& rules);
   unmap_report gather(iova_range range, const unmap_rules& rules, area_chain& chain);
   void notify(iova_range gone);
-  bool take_down_one(iova_range range, unmap_report& report) noexcept;
+  result<any_area*> take_one(iova_range range, bool cuts) noexcept;
   unmap_report finish_one(any_area& a) noexcept;
   bool begin_take_down(any_area& a) noexcept;
   void finish_take_down(any_area& a) noexcept;
@@ -487,7 +487,7 @@ class io_pagetable {
   void abandon(cut_plan& plan) noexcept;
 
   // core/punch.hpp
-  bool punch(iova_range hole, unmap_report& report) noexcept;
+  result<any_area*> punch(any_area& around, iova_range hole) noexcept;
   result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
                              compact_type*& hole_area) noexcept;
 

@@ -12,51 +12,37 @@
 
 namespace iopt {
 
-/// Takes `hole` out of the compact area around it. False: there is no such, or it must be done otherwise;
-/// nothing has changed then. Errors: in the report, as of cutting.
+/// Makes an area of its own of `hole` in a compact one, in flight; null where that must be done
+/// otherwise, and nothing has changed. Errors: as cut(). On error nothing has
+/// changed. Requires: areas_lock_, exclusively; the hole is not all of the area.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-bool io_pagetable<Pinner, Domain, Traits>::punch(iova_range hole, unmap_report& report) noexcept {
-  compact_type* gone = nullptr;
-  {
-    const domains_claimed guard(*this);
-    const auto at = areas_.find(hole.first);
-    if (!at.valid() || !is_compact(*at.value())) return false;
-    compact_type& a = compact(*at.value());
-    const auto begins_page = [&](iova i) {
-      return (a.page_offset() + (i - a.where.first)) % page_bytes == 0;
-    };
-    const bool front = hole.first != a.where.first, back = hole.last != a.where.last;
-    if (!a.is_present() || !a.where.contains(hole) || !(front || back) ||
-        (front && (!begins_page(hole.first) || !hole.first.is_aligned(alignment_))) ||
-        (back && (!begins_page(hole.last + 1) || !(hole.last + 1).is_aligned(alignment_))))
-      return false;
-    if (const result<void> ready = prepare_punch(a, hole, front && back, gone); !ready) {
-      report.outcome = ready;
-      return true;
-    }
-    // The part with the area's address is the first that stays; `gone` is the hole, and the back is
-    // what prepare_punch() has chained to it.
-    const iova_range all = a.where;
-    any_area* const right = std::exchange(gone->chain, nullptr);
-    gone->narrow(hole);
-    result<void> cut{};
-    if (front && back) {
-      compact(*right).narrow({hole.last + 1, all.last});
-      cut = areas_.split(at, hole.last, right);
-    }
-    if (front) {
-      a.narrow({all.first, hole.first - 1});
-      if (cut) cut = areas_.split(areas_.find(all.first), hole.first - 1, gone);
-    } else {
-      a.narrow({hole.last + 1, all.last});
-      cut = areas_.split(at, hole.last, &a);
-      areas_.find(hole.first).set_value(gone);
-    }
-    IOPT_ASSERT(cut.has_value());
-    readers_.area_is_to_go(hole);
-  }
-  report = finish_one(*gone);
-  return true;
+auto io_pagetable<Pinner, Domain, Traits>::punch(any_area& around, iova_range hole) noexcept
+    -> result<any_area*> {
+  if (!is_compact(around)) return nullptr;
+  compact_type& a = compact(around);
+  const auto begins_page = [&](iova i) {
+    return (a.page_offset() + (i - a.where.first)) % page_bytes == 0;
+  };
+  const bool front = hole.first != a.where.first, back = hole.last != a.where.last;
+  if (!a.is_present() || !a.where.contains(hole) ||
+      (front && (!begins_page(hole.first) || !hole.first.is_aligned(alignment_))) ||
+      (back && (!begins_page(hole.last + 1) || !(hole.last + 1).is_aligned(alignment_))))
+    return nullptr;
+  compact_type* part = nullptr;
+  if (const result<void> ready = prepare_punch(a, hole, front && back, part); !ready)
+    return fail(ready.error());
+  // The part with the area's address is the first that stays; `part` is the hole, and the back is what
+  // prepare_punch() has chained to it.
+  const iova_range all = a.where;
+  any_area* const right = std::exchange(part->chain, nullptr);
+  part->narrow(hole);
+  if (right != nullptr) compact(*right).narrow({hole.last + 1, all.last});
+  a.narrow(front ? iova_range{all.first, hole.first - 1} : iova_range{hole.last + 1, all.last});
+  [[maybe_unused]] const result<void> carved =
+      areas_.carve(hole, part, right != nullptr ? right : &a);
+  IOPT_ASSERT(carved.has_value());
+  readers_.area_is_to_go(hole);
+  return part;
 }
 
 /// Obtains all that a hole in `a` needs: `hole_area` for itself, in flight, chained to it one for the

@@ -227,23 +227,29 @@ void io_pagetable<Pinner, Domain, Traits>::put_back(area_chain chain) noexcept {
   publish(chain.first);
 }
 
-/// Takes down the area of exactly that range, if there is one that is ready to go: every profile has
-/// that so. False: there is none, or it takes more than that.
+/// The area of exactly that range, put in flight, if there is one that is ready to go: every profile has
+/// that so. With `cuts`, also one that can be made of a compact area at once. Null: there is none, or it
+/// takes more than that. Errors: as cut().
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-bool io_pagetable<Pinner, Domain, Traits>::take_down_one(iova_range range,
-                                                         unmap_report& report) noexcept {
-  any_area* a = nullptr;
-  {
-    const domains_claimed guard(*this);
-    const auto c = areas_.seek(range.first);
-    if (!c.valid() || c.range() != range) return false;
-    a = c.value();
-    if (!a->is_present() || pin_calls(*a) != 0) return false;
-    detail::release_into(a->state, area_state::in_flight);
-    readers_.area_is_to_go(range);
+auto io_pagetable<Pinner, Domain, Traits>::take_one(iova_range range, bool cuts) noexcept
+    -> result<any_area*> {
+  const domains_claimed guard(*this);
+  if constexpr (prefetching_domain<Domain>) {
+    if (cuts)
+      for (const attachment_type* d : domains()) d->domain->prefetch(range);
   }
-  report = finish_one(*a);
-  return true;
+  const auto c = areas_.seek(range.first);
+  if (!c.valid()) return nullptr;
+  any_area& a = *c.value();
+  if (c.range() != range) {
+    if constexpr (has_compact)
+      if (cuts) return punch(a, range);
+    return nullptr;
+  }
+  if (!a.is_present() || pin_calls(a) != 0) return nullptr;
+  detail::release_into(a.state, area_state::in_flight);
+  readers_.area_is_to_go(range);
+  return &a;
 }
 
 /// Takes down one area in flight, to its end, and reports that.
@@ -276,10 +282,9 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::unmap_dirty(iova first,
   const result<iova_range> range = unmap_request(rules, first, length_bytes);
   if (!range) return {.outcome = fail(range.error())};
   if constexpr (std::is_same_v<Record, std::nullptr_t>) {
-    unmap_report one;
-    if (take_down_one(*range, one)) return one;
-    if constexpr (has_compact)
-      if (rules.bisect == bisect_rule::cut && punch(*range, one)) return one;
+    const result<any_area*> one = take_one(*range, rules.bisect == bisect_rule::cut);
+    if (!one) return {.outcome = fail(one.error())};
+    if (*one != nullptr) return finish_one(**one);
   }
   if (rules.cuts()) {
     if (const result<void> ready = cut_for(*range, rules); !ready)
