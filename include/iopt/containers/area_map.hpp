@@ -181,6 +181,12 @@ class area_map {
     IOPT_ASSERT(at.range().first <= left_last && left_last < at.range().last);
     return tree_.split(place_of(at), left_last.value, to_word(right));
   }
+  /// Afterwards, if the map is not modified in between, carve() of `part` cannot fail.
+  /// Errors: not_enough_memory. Requires: there is an entry around it.
+  result<void> reserve_carve(range_type part) noexcept {
+    if (!tree_.stock_for_carve(part.first.value)) return fail(errc::not_enough_memory);
+    return {};
+  }
   /// Makes up to three entries of the one around `part`: what is before keeps its value, `part` gets
   /// `inner`, what is behind gets `right`. `part` is then remembered as by seek().
   /// Requires: there is that entry.

@@ -192,6 +192,11 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     return {};
   }
 
+  /// After true, carve() of a range that begins there finds the nodes it needs. Requires: not empty.
+  bool stock_for_carve(std::uint64_t first) noexcept {
+    const node& leaf = *seek(first).leaf;
+    return leaf.count + 2 <= leaf_form::of(leaf).capacity() || stock(base::nodes_for(2));
+  }
   /// Makes up to three entries of the one around [first, last]: what is before keeps its value, that
   /// range gets `inner`, what is behind gets `right`. The range is then remembered as by seek(). On
   /// error nothing has changed. Requires: there is that entry.

@@ -181,8 +181,9 @@ class node_tree {
 
   /// After true, that many insertions and splits find the nodes they need.
   bool reserve(std::size_t inserts) noexcept {
-    pool_.keep(nodes_for(inserts));
-    return stock(nodes_for(inserts));
+    const std::size_t wanted = nodes_for(inserts);
+    pool_.keep(wanted);
+    return stock(wanted);
   }
   void trim() noexcept { pool_.trim(); }
   void clear() noexcept {

@@ -269,7 +269,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::remap_to(iova_range range, ar
     p.holders.insert(fresh);
     moves(p).forget_stored(fresh.range);
   }
-  fresh.state = area_state::present;
+  detail::release_into(fresh.state, area_state::present);
   fresh.filled = fill_state::done;
   const result<void> inserted = areas_.insert(range, &fresh);
   IOPT_ASSERT(inserted.has_value());

@@ -107,9 +107,9 @@ void io_pagetable<Pinner, Domain, Traits>::commit(cut_plan& plan) noexcept {
     right.show({last + 1, left.where.last}, right_start);
     left.show({left.where.first, last}, left.start_byte);
     right.storage = left.storage;
-    right.state = static_cast<area_state>(left.state);
+    detail::release_into(right.state, static_cast<area_state>(left.state));
     right.filled = left.filled;
-    right.suspended = static_cast<bool>(left.suspended);
+    detail::release_into(right.suspended, static_cast<bool>(left.suspended));
     if (held) {
       left.source->holders.insert(left);
       left.source->holders.insert(right);

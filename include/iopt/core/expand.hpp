@@ -34,8 +34,8 @@ void io_pagetable<Pinner, Domain, Traits>::inherit(area_type& grown,
                                                    const compact_type& from) noexcept {
   grown.chain = from.chain;
   grown.filled = from.filled;
-  grown.suspended = static_cast<bool>(from.suspended);
-  grown.state = static_cast<area_state>(from.state);
+  detail::release_into(grown.suspended, static_cast<bool>(from.suspended));
+  detail::release_into(grown.state, static_cast<area_state>(from.state));
   pages_type& p = *grown.source;
   p.lost = p.lost || from.lost;
   if (!from.held) return;

@@ -51,7 +51,7 @@ auto io_pagetable<Pinner, Domain, Traits>::punch(any_area& around, iova_range ho
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
     compact_type& a, iova_range hole, bool both_stay, compact_type*& hole_area) noexcept {
-  if (!areas_.reserve(both_stay ? 2 : 1)) return fail(errc::not_enough_memory);
+  if (!areas_.reserve_carve(hole)) return fail(errc::not_enough_memory);
   if (a.where.first != hole.first && !readers_.area_is_cut(hole.first - 1))
     return fail(errc::not_enough_memory);
   if (a.where.last != hole.last && !readers_.area_is_cut(hole.last))
@@ -100,7 +100,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
     p.show(a.where);
     p.frame = a.frame;
     p.filled = a.filled;
-    p.suspended = static_cast<bool>(a.suspended);
+    detail::release_into(p.suspended, static_cast<bool>(a.suspended));
     p.held = a.held;
     p.lost = a.lost;
     p.in_family = true;
@@ -108,7 +108,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
     ++family->references;
   }
   part[0]->chain = part[1];
-  if (both_stay) part[1]->state = area_state::present;
+  if (both_stay) detail::release_into(part[1]->state, area_state::present);
   hole_area = part[0];
   return {};
 }

@@ -156,15 +156,15 @@ unmap_report io_pagetable<Pinner, Domain, Traits>::gather(iova_range range,
           if (asked != a.where.first) tries = 0;
           asked = a.where.first;
           if (++tries > patience) {
-            a.state = area_state::present;
+            detail::release_into(a.state, area_state::present);
             refuse(errc::resource_deadlock_would_occur);
             break;
           }
-          a.state = area_state::under_notification;
+          detail::release_into(a.state, area_state::under_notification);
           pinned = a.where;
           break;
         } else {
-          a.state = area_state::in_flight;
+          detail::release_into(a.state, area_state::in_flight);
           readers_.area_is_to_go(a.where);
           chain.append(a);
           report.bytes += a.where.length_minus_one() + 1;
