@@ -53,4 +53,40 @@ void destroy_in(Memory& memory, T* object) noexcept {
   memory.deallocate(object, sizeof(T), alignof(T));
 }
 
+/// spare_room: objects of one type from a source, and the memory of one that went, for the next. So what
+/// comes and goes in turn does not ask the source each time.
+///
+/// Ownership   release() must be called before it goes, and gives the memory back.
+/// Errors      create() answers null where the source refuses.
+/// Threads     Thread-compatible.
+/// Tested by   tests/base/memory_source_test.cpp
+template <class T>
+class spare_room {
+ public:
+  template <memory_source Memory, class... Arguments>
+  T* create(Memory& memory, Arguments&&... arguments) noexcept {
+    void* place = spare_;
+    if (place == nullptr) {
+      place = memory.allocate(sizeof(T), alignof(T));
+      if (place == nullptr) return nullptr;
+    }
+    spare_ = nullptr;
+    return new (place) T{static_cast<Arguments&&>(arguments)...};
+  }
+  template <memory_source Memory>
+  void destroy(Memory& memory, T* object) noexcept {
+    object->~T();
+    if (spare_ != nullptr) memory.deallocate(spare_, sizeof(T), alignof(T));
+    spare_ = object;
+  }
+  template <memory_source Memory>
+  void release(Memory& memory) noexcept {
+    if (spare_ != nullptr) memory.deallocate(spare_, sizeof(T), alignof(T));
+    spare_ = nullptr;
+  }
+
+ private:
+  void* spare_ = nullptr;
+};
+
 }  // namespace iopt

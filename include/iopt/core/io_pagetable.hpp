@@ -538,6 +538,13 @@ class io_pagetable {
     destroy_in(memory_, object);
   }
 
+  // Compact areas: requires areas_lock_, exclusively.
+  template <class... Arguments>
+  compact_type* create_compact(Arguments&&... arguments) {
+    return spare_compact_.create(memory_, static_cast<Arguments&&>(arguments)...);
+  }
+  void destroy(compact_type* object) noexcept { spare_compact_.destroy(memory_, object); }
+
   area_info describe(const any_area& a) const;
   memory memory_of(const any_area& a) const;
 
@@ -550,6 +557,7 @@ class io_pagetable {
   bool closing_ = false;  // somebody waits for the claims to end: nobody makes a first one
   [[no_unique_address]] table_readers readers_;
   area_tree areas_;
+  spare_room<compact_type> spare_compact_;
   interval_tree<reservation> reserved_;
   interval_tree<reservation> allowed_;
   [[no_unique_address]] user_view_tree<area_type, Traits::reverse_index> views_;

@@ -43,6 +43,7 @@ io_pagetable<Pinner, Domain, Traits>::~io_pagetable() {
       destroy(r);
     }
   }
+  spare_compact_.release(memory_);
   if (domains_ != nullptr)
     memory_.deallocate(domains_, domain_room_ * sizeof(*domains_), alignof(attachment_type*));
   if (last_origin_ != nullptr) last_origin_->release(origin_stock_ + 1);
@@ -385,7 +386,7 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::enter_new(any_area*& made, co
           for (const attachment_type* d : domains())
             d->domain->prefetch(iova_range::sized(*at, length_bytes));
       }
-      compact_type* const a = create<compact_type>(what.from.value, length_bytes, rights);
+      compact_type* const a = create_compact(what.from.value, length_bytes, rights);
       if (a == nullptr) return fail(errc::not_enough_memory);
       made = a;
       const result<origin_type*> from = intern_locked(what.of);

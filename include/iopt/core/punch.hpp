@@ -61,7 +61,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
   const std::size_t parts = both_stay ? 2 : 1;
   bool enough = true;
   for (std::size_t n = 0; enough && n < parts; ++n) {
-    part[n] = create<compact_type>(a.first_byte, a.length(), a.rights);
+    part[n] = create_compact(a.first_byte, a.length(), a.rights);
     enough = part[n] != nullptr;
   }
   if (enough && family == nullptr) {
