@@ -219,12 +219,12 @@ TEST_CASE("an erasure has its room in a full leaf, whichever of holder and frame
       for (int n = 0; n != 3; ++n) REQUIRE(f.add_holder().has_value());
     };
     if (holders_first) hold();
-    for (std::uint64_t n = 0; n != 32; ++n)
+    for (std::uint64_t n = 0; n != 48; ++n)
       REQUIRE(f.store({n * 8}, run({(1000 - n * 10) * page}, 3 * page)).has_value());
     if (!holders_first) hold();
     book.refuse_from = 0;
     f.erase({{16 * 8 + 1}, {16 * 8 + 1}});
-    CHECK(f.fragments() == 33);
+    CHECK(f.fragments() == 49);
     CHECK(f.find({16 * 8 + 2}) == physical{842 * page});
     CHECK(f.verify() == "");
   }
