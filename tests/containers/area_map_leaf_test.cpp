@@ -72,6 +72,7 @@ area_map_node empty_leaf() {
 /// A leaf of those entries as far as they have a place; they are shortened to what has.
 area_map_node make_leaf(std::vector<entry>& all) {
   area_map_node leaf = empty_leaf();
+  if (!all.empty()) begin_leaf(leaf, leaf_form::of(all[0].first, all[0].last));
   unsigned n = 0;
   for (; n < all.size(); ++n) {
     const entry& e = all[n];
@@ -177,8 +178,14 @@ TEST_CASE("the holes of a leaf are those before its entries", "[area_map_leaf]")
 
 TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_leaf]") {
   random_bits random(4);
+  int same_window = 0, apart = 0;
   for (int round = 0; round < 4000; ++round) {
     std::vector<entry> l = draw_entries(random, 28), r = draw_entries(random, 28);
+    if (random() % 2) {  // likely of one window
+      l = draw_entries(random, 56);
+      const auto cut = l.begin() + static_cast<int>(l.size() / 2);
+      r.assign(cut, l.end()), l.erase(cut, l.end());
+    }
     if (!l.empty() && !r.empty() && r.front().first <= l.back().last) {
       if (r.back().last >= l.front().first) continue;
       std::swap(l, r);
@@ -188,9 +195,12 @@ TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_le
     both.insert(both.end(), r.begin(), r.end());
     const unsigned total = left.count + right.count;
     if (total > 0) {
-      const unsigned least = total > 32 ? total - 32 : 0;
+      const bool same = leaf_form::of(left) == leaf_form::of(right);
+      const unsigned most = same ? leaf_form::of(left).capacity() : area_map_node::capacity;
+      const unsigned least = total > most ? total - most : 0;
       const auto keep =
-          static_cast<unsigned>(least + random() % (std::min(total, 32u) - least + 1));
+          static_cast<unsigned>(least + random() % (std::min(total, most) - least + 1));
+      ++(same ? same_window : apart);
       share_leaves(left, right, keep);
       l.assign(both.begin(), both.begin() + keep), r.assign(both.begin() + keep, both.end());
     }
@@ -206,4 +216,6 @@ TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_le
       if (entries_of(left) != l || !padded(left)) FAIL("insert " << round);
     }
   }
+  CHECK(same_window > 100);
+  CHECK(apart > 100);
 }

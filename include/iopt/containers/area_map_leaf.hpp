@@ -158,9 +158,10 @@ class leaf_entries {
   void set_range(unsigned n, std::uint64_t first, std::uint64_t last) noexcept {
     entry_[n].first = first, entry_[n].last = last;
   }
-  /// The form for entries [from, to), of which there is one.
+  /// The form for entries [from, to); any one for none.
   leaf_form form(unsigned from, unsigned to) const noexcept {
-    return leaf_form::of(entry_[from].first, entry_[to - 1].last);
+    return from == to ? leaf_form{false, 0}
+                      : leaf_form::of(entry_[from].first, entry_[to - 1].last);
   }
   /// Makes a leaf of entries [from, to). Requires: the form fits them and has room.
   void give(area_map_node& leaf, leaf_form form, unsigned from, unsigned to) const noexcept {
@@ -256,9 +257,8 @@ inline void share_leaves(area_map_node& left, area_map_node& right, unsigned kee
   }
   leaf_entries all;
   all.take(left), all.take(right);
-  if (keep != 0) all.give(left, all.form(0, keep), 0, keep);
-  if (keep != total) all.give(right, all.form(keep, total), keep, total);
-  left.count = keep, right.count = total - keep;
+  all.give(left, all.form(0, keep), 0, keep);
+  all.give(right, all.form(keep, total), keep, total);
 }
 
 }  // namespace iopt::detail
