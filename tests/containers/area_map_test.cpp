@@ -369,6 +369,20 @@ class walk {
     });
     check(got == expected, "for_each_span");
     used_spans(window);
+    overlaps(window);
+  }
+  void overlaps(iova_range window) {
+    std::vector<std::pair<iova_range, std::uint64_t>> expected, got;
+    for (auto at = model_.find(to_icl(window));
+         at != model_.end() && at->first.lower() <= window.last.value; ++at)
+      expected.emplace_back(from_icl(at->first), at->second);
+    const std::size_t stop = random_() % 2 ? ~std::size_t{0} : 1 + random_() % 4;
+    if (expected.size() > stop) expected.resize(stop);
+    subject_->for_each_overlap(window, [&](iova_range r, std::uint64_t value) {
+      got.emplace_back(r, value);
+      return got.size() < stop;
+    });
+    check(got == expected, "for_each_overlap");
   }
   void used_spans(iova_range window) {
     std::vector<iova_range> expected, got;
@@ -476,6 +490,103 @@ TEST_CASE("the whole space is one entry or one hole", "[area_map]") {
   CHECK(m.verify().empty());
   CHECK(m.erase(iova_range{{top}, {top}}) == 10);
   CHECK(m.empty());
+}
+
+TEST_CASE("where an address belonged is forgotten when the map is modified", "[area_map]") {
+  ledger book;
+  const auto filled = [&](std::uint64_t n) {
+    map m{counting_memory{&book}};
+    for (std::uint64_t i = 0; i < n; ++i)
+      if (!m.insert(nth(i), i)) FAIL("insert " << i);
+    return m;
+  };
+  const iova in_5{5 * 16 + 4};
+  map m = filled(20);
+  CHECK(m.seek(in_5).value() == 5);
+  CHECK(m.find({6 * 16}).value() == 6);
+  REQUIRE(m.insert({{9}, {9}}, 100).has_value());
+  CHECK(m.find(in_5).value() == 5);
+  m.seek(in_5);
+  CHECK(m.erase(nth(0)) == 0);
+  CHECK(m.find(in_5).value() == 5);
+  m.seek(in_5);
+  REQUIRE(m.split(m.find({16}), {17}, 100).has_value());
+  CHECK(m.find(in_5).value() == 5);
+  m.seek(in_5);
+  m.narrow(m.find({5 * 16}), {{5 * 16}, {5 * 16 + 3}});
+  CHECK_FALSE(m.find(in_5));
+  m.seek(in_5);
+  REQUIRE(m.widen(m.find({5 * 16}), nth(5)).has_value());
+  CHECK(m.find(in_5).value() == 5);
+
+  // The other entries begin behind, so that it belongs nowhere there.
+  const auto far = [&](map& to) { REQUIRE(to.insert(nth(99), 99).has_value()); };
+  m.seek(in_5);
+  m.clear(), far(m);
+  CHECK_FALSE(m.find(in_5));
+
+  map from = filled(20);
+  from.seek(in_5);
+  map to = std::move(from);
+  far(from);
+  CHECK_FALSE(from.find(in_5));
+  to.seek(in_5);
+  from = std::move(to);
+  CHECK_FALSE(from.find({99 * 16}));
+  far(to);
+  CHECK_FALSE(to.find(in_5));
+  from.seek(in_5);
+  from = std::move(to);
+  CHECK_FALSE(from.find(in_5));
+
+  // A full leaf is split when its half behind has been approached.
+  map full = filled(1000);
+  for (std::uint64_t i = 1000; i-- > 0;) {
+    const iova_range r{{i * 16 + 9}, {i * 16 + 9}};
+    full.approach(r.first);
+    REQUIRE(full.insert(r, i).has_value());
+    if (full.find(r.first).range() != r) FAIL("insert " << i);
+  }
+  CHECK(full.verify().empty());
+}
+
+TEST_CASE("an entry is widened out of its leaf's window with memory, or stays as it was",
+          "[area_map][sweep]") {
+  constexpr std::uint64_t window = std::uint64_t{1} << 32;
+  // The entry is the first or the last of a leaf, which has entries behind and before it.
+  for (const std::uint64_t n : {1u, 32u, 33u, 40u, 48u, 2000u}) {
+    for (const bool down : {false, true}) {
+      for (std::size_t fault = 0;; ++fault) {
+        ledger book;
+        {
+          map m{counting_memory{&book}};
+          for (std::uint64_t i = 0; i < n; ++i) {
+            const std::uint64_t first = down ? window + i * 16 : 2 * window - (n - i) * 16;
+            if (!m.insert({{first}, {first + 7}}, i)) FAIL("insert " << i);
+          }
+          REQUIRE(m.insert({{4 * window}, {4 * window}}, n).has_value());
+          const iova_range old = down ? iova_range{{window}, {window + 7}}
+                                      : iova_range{{2 * window - 16}, {2 * window - 9}};
+          const iova_range r = down ? iova_range{{window - 1}, {window + 8}}
+                                    : iova_range{{2 * window - 16}, {2 * window}};
+          const std::uint64_t value = m.find(old.first).value();
+          const auto before = snapshot(m);
+          book.refuse_from = book.calls + fault;
+          const auto got = m.widen(m.find(old.first), r);
+          REQUIRE(m.verify() == "");
+          if (got) {
+            CHECK(got->range() == r);
+            CHECK(got->value() == value);
+            CHECK(m.size() == n + 1);
+            break;
+          }
+          CHECK(got.error() == iopt::errc::not_enough_memory);
+          REQUIRE(snapshot(m) == before);
+        }
+        REQUIRE(book.blocks == 0);
+      }
+    }
+  }
 }
 
 TEST_CASE("what is refused memory has changed nothing", "[area_map][sweep]") {

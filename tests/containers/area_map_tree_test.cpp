@@ -40,6 +40,31 @@ TEST_CASE("ascending and descending insertion fill their leaves", "[area_map_tre
   }
 }
 
+TEST_CASE("leaves of what lies in one window are packed", "[area_map_tree]") {
+  for (const bool down : {false, true}) {
+    tree t{iopt::heap_memory{}};
+    const std::uint64_t n = 48 * 31 * 31;
+    for (std::uint64_t i = 0; i < n; ++i) REQUIRE(insert(t, down ? n - i : i));
+    CHECK(nodes(t) <= n / 48 + n / (48 * 31) + 8);
+  }
+  for (const bool cut : {false, true}) {  // a leaf that is full as a plain one
+    tree t{iopt::heap_memory{}};
+    REQUIRE(t.insert(iopt::top - 9, iopt::top - 9, 0).has_value());
+    REQUIRE(insert(t, 0));
+    t.erase(t.descend(iopt::top - 9));
+    for (std::uint64_t i = 1; i < node::capacity; ++i) REQUIRE(insert(t, i));
+    CHECK_FALSE(t.root()->is_packed);
+    if (cut) {
+      REQUIRE(t.split(t.descend(4), 4, 7).has_value());
+    } else {
+      REQUIRE(insert(t, node::capacity));
+    }
+    CHECK(t.root()->is_packed);
+    CHECK(nodes(t) == 1);
+    CHECK(wrong(t).empty());
+  }
+}
+
 TEST_CASE("the tree is sound after every step of filling and emptying", "[area_map_tree]") {
   // Each order in which a B+tree is known to go wrong, over three levels.
   for (int order = 0; order < 4; ++order) {

@@ -287,6 +287,33 @@ TEST_CASE("a store of many runs that is refused memory has changed nothing",
   }
 }
 
+TEST_CASE("a run that joins two fragments, and is refused memory, has changed nothing",
+          "[sparse_frames][sweep]") {
+  // The first of them lies in a leaf that has to be split before it can reach over 2^32 pages.
+  constexpr std::uint64_t window = std::uint64_t{1} << 32;
+  for (std::size_t fault = 0;; ++fault) {
+    ledger book;
+    {
+      frames f(12, counting_memory{&book});
+      for (std::uint64_t n = 40; n > 0; --n)
+        REQUIRE(f.store({window - 2 * n}, run({(5000 - 9 * n) * page}, page)).has_value());
+      for (std::uint64_t n = 0; n < 10; ++n)
+        REQUIRE(f.store({window + 2 * n}, run({(4993 + 9 * n) * page}, page)).has_value());
+      const auto before = snapshot(f);
+      book.refuse_from = book.calls + fault;
+      const auto got = f.store({window - 1}, run({4992 * page}, page));
+      REQUIRE(f.verify() == "");
+      if (got) {
+        CHECK(f.fragments() == 49);
+        CHECK(f.contains({{window - 2}, {window}}));
+        break;
+      }
+      REQUIRE(snapshot(f) == before);
+    }
+    REQUIRE(book.blocks == 0);
+  }
+}
+
 TEST_CASE("holders go in any order without any memory", "[sparse_frames][sweep]") {
   // Each holder needs a range of pages. What is stored is their union; the physical runs vary.
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
