@@ -739,6 +739,23 @@ TEST_CASE("one descent inserts, erases and finds", "[area_map][cost]") {
   }
 }
 
+TEST_CASE("what was approached or sought is not looked for again", "[area_map][cost]") {
+  ledger book;
+  map m{counting_memory{&book}};
+  for (std::uint64_t i = 0; i < 5000; ++i)
+    if (!m.insert(nth(i), i)) FAIL("insert " << i);
+  for (std::uint64_t i = 0; i < 5000; i += 7) {
+    m.approach({i * 16});
+    counting_probe::visits = 0;
+    CHECK(m.find({i * 16}).value() == i);
+    CHECK(counting_probe::visits == 1);
+    CHECK(m.seek({i * 16}).value() == i);
+    counting_probe::visits = 0;
+    CHECK(m.find({i * 16}).value() == i);
+    CHECK(counting_probe::visits == 0);
+  }
+}
+
 TEST_CASE("the lowest hole is found past any number of short ones", "[area_map][cost]") {
   for (std::uint64_t n = 16; n <= 1 << 16; n *= 4) {
     ledger book;
