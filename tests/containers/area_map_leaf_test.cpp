@@ -88,7 +88,7 @@ area_map_node make_leaf(std::vector<entry>& all) {
 TEST_CASE("a leaf is packed where its entries lie in one window", "[area_map_leaf]") {
   area_map_node leaf = empty_leaf();
   const std::uint64_t window = std::uint64_t{1} << 32;
-  REQUIRE(make_place(leaf, window, window + 9));
+  begin_leaf(leaf, leaf_form::of(window, window + 9));
   insert_into(leaf, 0, window, window + 9, 7);
   CHECK(leaf.is_packed);
   CHECK(has_place(leaf, 2 * window - 5, 2 * window - 1));

@@ -1,6 +1,6 @@
 // iopt/containers/area_map.hpp - a map of disjoint closed ranges: the address space of a table.
 //
-// A B+tree with 32 entries a node: one search finds an entry, the entry in the way of a new one, or
+// A B+tree with up to 48 entries a node: one search finds an entry, the entry in the way of a new one, or
 // the hole to put it in. Each inner node knows the longest hole below each child, so the lowest
 // hole that is long enough is found without a walk over the short ones.
 //
@@ -199,6 +199,10 @@ class area_map {
     IOPT_ASSERT(at.range().contains(smaller));
     [[maybe_unused]] const auto narrowed = resize(at, smaller);
     IOPT_ASSERT(narrowed);  // what fits a leaf's form, a part of it fits
+  }
+  /// Whether widen() to that range asks for no memory.
+  static bool widens_in_place(range_type larger) noexcept {
+    return detail::leaf_form::of(larger.first.value, larger.last.value).is_packed;
   }
   /// Where the entry is then; file_exists where `larger` overlaps a neighbour.
   /// Requires: `larger` contains the entry.

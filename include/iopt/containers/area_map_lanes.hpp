@@ -142,7 +142,6 @@ template <class Word>
 inline void store_vector(Word* words, __m256i v) noexcept {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), v);
 }
-inline __m256i load_four(const std::uint64_t* words) noexcept { return load_vector(words); }
 /// n, n + 1, n + 2, n + 3.
 inline __m256i numbers_from(unsigned n) noexcept {
   return _mm256_add_epi64(all_are(n), _mm256_setr_epi64x(0, 1, 2, 3));

@@ -65,8 +65,8 @@ inline std::uint64_t hole_first(const area_map_node& leaf, unsigned n) noexcept 
   return n == 0 ? leaf.space_first : last_of(leaf, n - 1) + 1;
 }
 
-/// The first entry whose last address is at least `a`. Requires: none of a packed leaf ends behind
-/// whose window `a` lies.
+/// The first entry whose last address is at least `a`. Requires: if packed, `a` is not behind the
+/// leaf's window.
 inline unsigned place_in(const area_map_node& leaf, std::uint64_t a) noexcept {
   return leaf.is_packed ? count_less(leaf.packed.last, key_of(leaf, a))
                         : count_less(leaf.plain.last, a);
@@ -135,8 +135,8 @@ inline void begin_leaf(area_map_node& leaf, leaf_form form) noexcept {
 }
 
 /// Puts an entry behind the last one, word by word. Requires: has_place().
-inline void append(area_map_node& leaf, std::uint64_t first, std::uint64_t last,
-                   std::uint64_t value) noexcept {
+inline void add_entry(area_map_node& leaf, std::uint64_t first, std::uint64_t last,
+                      std::uint64_t value) noexcept {
   const unsigned n = leaf.count++;
   if (leaf.is_packed) {
     leaf.packed.last[n] = key_of(leaf, last), leaf.packed.first[n] = key_of(leaf, first);
@@ -146,17 +146,13 @@ inline void append(area_map_node& leaf, std::uint64_t first, std::uint64_t last,
   }
 }
 
-/// The entries of one leaf or of two, while their form changes.
+/// The entries of a leaf, or of two of different forms, while they are written anew.
 class leaf_entries {
  public:
-  unsigned count() const noexcept { return count_; }
-
   void take(const area_map_node& leaf) noexcept {
+    IOPT_ASSERT(count_ + leaf.count <= std::size(entry_));
     for (unsigned n = 0; n < leaf.count; ++n)
       entry_[count_++] = {first_of(leaf, n), last_of(leaf, n), value_of(leaf, n)};
-  }
-  void set_range(unsigned n, std::uint64_t first, std::uint64_t last) noexcept {
-    entry_[n].first = first, entry_[n].last = last;
   }
   /// The form for entries [from, to); any one for none.
   leaf_form form(unsigned from, unsigned to) const noexcept {
@@ -166,11 +162,11 @@ class leaf_entries {
   /// Makes a leaf of entries [from, to). Requires: the form fits them and has room.
   void give(area_map_node& leaf, leaf_form form, unsigned from, unsigned to) const noexcept {
     IOPT_ASSERT(to - from <= form.capacity());
-    std::fill(std::begin(leaf.plain.last), std::end(leaf.plain.last), top);  // and packed.last
+    clear_words(leaf);
     leaf.is_packed = form.is_packed, leaf.base = form.base;
     for (leaf.count = 0; from < to; ++from) {
       const entry& e = entry_[from];
-      append(leaf, e.first, e.last, e.value);
+      add_entry(leaf, e.first, e.last, e.value);
     }
   }
 
@@ -178,7 +174,7 @@ class leaf_entries {
   struct entry {
     std::uint64_t first, last, value;
   };
-  entry entry_[2 * area_map_node::packed_capacity];
+  entry entry_[2 * area_map_node::capacity];
   unsigned count_ = 0;
 };
 
@@ -188,19 +184,26 @@ inline bool has_place(const area_map_node& leaf, std::uint64_t first, std::uint6
   return leaf.count < form.capacity() && form.fits(first, last);
 }
 
-/// Changes a leaf's form so that one more entry, of that range, can be put in; false, and nothing
-/// has changed, where no form has room. A leaf that is not full as a plain one always has a form.
-inline bool make_place(area_map_node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
-  if (leaf.count == area_map_node::packed_capacity) return false;
-  const leaf_form form = leaf.count == 0
-                             ? leaf_form::of(first, last)
-                             : leaf_form::of(std::min(first, first_of(leaf, 0)),
-                                             std::max(last, last_of(leaf, leaf.count - 1)));
-  if (leaf.count >= form.capacity()) return false;
+/// Gives a leaf the form for its entries and one of that range beside them; false, and nothing has
+/// changed, where that has no room for `count` entries. Not in line, for its stack.
+[[gnu::noinline]] inline bool change_form(area_map_node& leaf, std::uint64_t first,
+                                          std::uint64_t last, unsigned count) noexcept {
+  if (leaf.count != 0) {
+    first = std::min(first, first_of(leaf, 0));
+    last = std::max(last, last_of(leaf, leaf.count - 1));
+  }
+  const leaf_form form = leaf_form::of(first, last);
+  if (count > form.capacity()) return false;
   leaf_entries all;
   all.take(leaf);
   all.give(leaf, form, 0, leaf.count);
   return true;
+}
+
+/// Sees to it that one more entry, of that range, can be put into a leaf; false, and nothing has
+/// changed, where no form has room. A leaf that is not full as a plain one always has a form.
+inline bool make_place(area_map_node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
+  return has_place(leaf, first, last) || change_form(leaf, first, last, leaf.count + 1);
 }
 
 // ---- entries ---------------------------------------------------------------------------------
@@ -225,19 +228,14 @@ inline void remove_from(area_map_node& leaf, unsigned at) noexcept {
   --leaf.count;
 }
 
-/// Gives an entry another range, and the leaf another form if need be. False, and nothing has
+/// Gives an entry another range, and the leaf another form if the range is larger and needs it. False, and nothing has
 /// changed, where no form has room; a leaf with no more entries than a plain one holds has one.
 inline bool set_range(area_map_node& leaf, unsigned n, std::uint64_t first,
                       std::uint64_t last) noexcept {
   IOPT_ASSERT(n < leaf.count);
-  if (!leaf_form::of(leaf).fits(first, last)) {
-    leaf_entries all;
-    all.take(leaf);
-    all.set_range(n, first, last);
-    const leaf_form form = all.form(0, leaf.count);
-    if (leaf.count > form.capacity()) return false;
-    all.give(leaf, form, 0, leaf.count);
-  } else if (leaf.is_packed) {
+  if (!leaf_form::of(leaf).fits(first, last) && !change_form(leaf, first, last, leaf.count))
+    return false;
+  if (leaf.is_packed) {
     leaf.packed.first[n] = key_of(leaf, first), leaf.packed.last[n] = key_of(leaf, last);
   } else {
     leaf.plain.first[n] = first, leaf.plain.last[n] = last;
@@ -245,20 +243,24 @@ inline bool set_range(area_map_node& leaf, unsigned n, std::uint64_t first,
   return true;
 }
 
-/// Moves entries between two neighbours until the left one has `keep`, each in a form that has room.
-/// Requires: neither gets more than a plain leaf holds, or their forms are one.
-inline void share_leaves(area_map_node& left, area_map_node& right, unsigned keep) noexcept {
+/// share_leaves() of different forms. Not in line, for its stack.
+[[gnu::noinline]] inline void share_mixed(area_map_node& left, area_map_node& right,
+                                          unsigned keep) noexcept {
   const unsigned total = left.count + right.count;
-  if (leaf_form::of(left) == leaf_form::of(right)) {
-    if (!left.is_packed) return share_entries(left, right, keep);
-    share_words(left.packed, left.count, right.packed, right.count, keep);
-    left.count = keep, right.count = total - keep;
-    return;
-  }
   leaf_entries all;
   all.take(left), all.take(right);
   all.give(left, all.form(0, keep), 0, keep);
   all.give(right, all.form(keep, total), keep, total);
+}
+
+/// Moves entries between two neighbours until the left one has `keep`, each in a form that has room.
+/// Requires: they are of one form, or neither gets more than a plain leaf holds.
+inline void share_leaves(area_map_node& left, area_map_node& right, unsigned keep) noexcept {
+  const unsigned total = left.count + right.count;
+  if (leaf_form::of(left) != leaf_form::of(right)) return share_mixed(left, right, keep);
+  if (!left.is_packed) return share_entries(left, right, keep);
+  share_words(left.packed, left.count, right.packed, right.count, keep);
+  left.count = keep, right.count = total - keep;
 }
 
 }  // namespace iopt::detail

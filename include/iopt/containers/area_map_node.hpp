@@ -82,6 +82,11 @@ static_assert(sizeof(area_map_node::plain_words) == sizeof(area_map_node::packed
 static_assert(sizeof(area_map_node::plain_words::last) >=
               sizeof(area_map_node::packed_words::last));
 
+/// Makes the words that are searched all-ones, in either form.
+inline void clear_words(area_map_node& n) noexcept {
+  std::memset(&n.plain.last, 0xff, sizeof n.plain.last);
+}
+
 /// Asks for the line of memory that p points into. The empty statement keeps GCC from taking a
 /// function that does nothing else for one without effect, whose calls it leaves out.
 inline void prefetch_line(const void* p) noexcept {

@@ -19,10 +19,10 @@
 namespace iopt::detail {
 
 /// How many nodes `inserts` insertions into a tree take at most, whatever is erased in between.
-/// A level of N nodes that receives k entries splits at most k nodes; nor more than N + 4 + k / 5,
-/// for a node splits again only after 7 entries more (a half of 48, and 31 have a place in any form),
-/// but at the two ends of the tree, where a node is split 31 to 1 and leaves another full. Nodes that
-/// merging makes fuller have given back a node each.
+/// A level of N nodes that receives k entries splits at most k nodes; nor more than N + 4 + k / 5.
+/// For no node splits with fewer than 32 entries, its halves have at most 24, and nodes that share 8
+/// and 48 have 28 each: it takes 5 entries more. At the two ends of the tree a node is split 31 to 1
+/// and leaves another full: 4. Nodes that merging makes fuller have given back a node each.
 constexpr std::size_t area_map_nodes_for(std::size_t inserts, std::size_t entries, unsigned height,
                                          std::size_t least_entries) noexcept {
   constexpr std::size_t apart = area_map_node::capacity - 2;  // splits of a node that began with 2
@@ -81,7 +81,7 @@ class area_map_pool {
     --size_;
     n->parent = n->next = n->previous = nullptr;
     n->space_first = n->base = 0, n->count = 0, n->is_packed = false;
-    std::fill(n->plain.last, n->plain.last + node::capacity, top);
+    clear_words(*n);
     return n;
   }
   void give(node* n) noexcept { size_ < kept_ ? push(n) : destroy(n); }

@@ -74,7 +74,6 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     near_ = other.near_ = {};
     return *this;
   }
-  ~area_tree() = default;
 
   void clear() noexcept { near_ = {}, base::clear(); }
 
@@ -108,7 +107,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
       root_ = tail_ = new_node();
       // Word by word, for a wide read of a node that has just been written would wait for it.
       begin_leaf(*root_, leaf_form::of(first, last));
-      append(*root_, first, last, value);
+      add_entry(*root_, first, last, value);
       last_ = last, size_ = 1;
       return place{root_, 0, 0};
     }
@@ -118,7 +117,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
     if (!behind_all && behind <= last)
       return fail(error(errc::file_exists, error_place::area, behind));
-    const bool room = has_place(leaf, first, last) || make_place(leaf, first, last);
+    const bool room = make_place(leaf, first, last);
     if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
 
     near_ = {};
@@ -182,7 +181,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
       set_range(part, index - 1, first, left_last);
     };
     ++at.index;
-    if (has_place(leaf, left_last + 1, last) || make_place(leaf, left_last + 1, last)) {
+    if (make_place(leaf, left_last + 1, last)) {
       cut(leaf, at.index), ++size_;
     } else if (stock(split_nodes(leaf))) {
       split_leaf(at, false, false, cut), ++size_;
@@ -301,7 +300,8 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   /// Puts an entry into a leaf that has a form for it, if not the one it is in.
   static void put(node& leaf, unsigned index, std::uint64_t first, std::uint64_t last,
                   std::uint64_t value) noexcept {
-    if (!has_place(leaf, first, last)) make_place(leaf, first, last);
+    [[maybe_unused]] const bool room = make_place(leaf, first, last);
+    IOPT_ASSERT(room);
     insert_into(leaf, index, first, last, value);
   }
 
@@ -312,7 +312,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     node& left = *at.leaf;
     node& right = *new_node();
     const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
-    begin_leaf(right, leaf_form::of(left));
+    begin_leaf(right, leaf_form::of(left));  // so that sharing is a copy
     share_leaves(left, right, keep);
     base::chain(left, right);
     const bool goes_left = at.index <= keep && !append;

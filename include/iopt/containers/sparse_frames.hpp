@@ -139,8 +139,10 @@ class sparse_frames {
     if (after) before.prev();
     const bool joins_before = before && goes_on(at(before), f);
     const bool joins_after = after && goes_on(f, at(after));
-    // With two holders, only what joins two fragments may not fail on the way.
-    const bool to_reserve = holders_ > 2 || (joins_before && joins_after);
+    // Where two fragments become one, one is erased first: then nothing may fail any more.
+    const bool to_reserve =
+        holders_ > 2 || (joins_before && joins_after &&
+                         !map::widens_in_place({before.range().first, after.range().last}));
     bool stored = true;
     if (to_reserve && !more_->reserve(std::max(holders_, 2u) - 1)) {
       stored = false;
