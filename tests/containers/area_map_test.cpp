@@ -168,7 +168,7 @@ class walk {
       return;
     }
     check(got && got->range() == r && got->value() == value_, "insert");
-    check(subject_->find(r.first) == *got, "what was approached is looked for anew");
+    check(subject_->seek(r.first) == *got, "what was approached is looked for anew");
     model_.set({to_icl(r), value_});
   }
 
@@ -188,7 +188,7 @@ class walk {
       const iova_range r = from_icl(at->first);
       if (random_() % 2) check(subject_->seek(r.first) == subject_->find(r.first), "seek");
       check(subject_->erase(r) == at->second, "erase");
-      check(!subject_->find(r.first), "what was sought is looked for anew");
+      check(!subject_->seek(r.first), "what was sought is looked for anew");
       model_.erase(at);
       return;
     }
@@ -240,7 +240,7 @@ class walk {
     if (random_() % 2) subject_->seek(r.first);
     const auto c = cursor_of(at->first);
     subject_->narrow(c, r);
-    if (r.last.value != top) check(subject_->find(r.first) == c, "sought after narrow");
+    if (r.last.value != top) check(subject_->seek(r.first) == c, "sought after narrow");
     check(c.range() == r && c.value() == value, "narrow");
     model_.erase(at);
     model_.set({to_icl(r), value});
@@ -505,39 +505,39 @@ TEST_CASE("where an address belonged is forgotten when the map is modified", "[a
   CHECK(m.seek(in_5).value() == 5);
   CHECK(m.find({6 * 16}).value() == 6);
   REQUIRE(m.insert({{9}, {9}}, 100).has_value());
-  CHECK(m.find(in_5).value() == 5);
+  CHECK(m.seek(in_5).value() == 5);
   m.seek(in_5);
   CHECK(m.erase(nth(0)) == 0);
-  CHECK(m.find(in_5).value() == 5);
+  CHECK(m.seek(in_5).value() == 5);
   m.seek(in_5);
   REQUIRE(m.split(m.find({16}), {17}, 100).has_value());
-  CHECK(m.find(in_5).value() == 5);
+  CHECK(m.seek(in_5).value() == 5);
   m.seek(in_5);
   m.narrow(m.find({5 * 16}), {{5 * 16}, {5 * 16 + 3}});
-  CHECK_FALSE(m.find(in_5));
+  CHECK_FALSE(m.seek(in_5));
   m.seek(in_5);
   REQUIRE(m.widen(m.find({5 * 16}), nth(5)).has_value());
-  CHECK(m.find(in_5).value() == 5);
+  CHECK(m.seek(in_5).value() == 5);
 
   // The other entries begin behind, so that it belongs nowhere there.
   const auto far = [&](map& to) { REQUIRE(to.insert(nth(99), 99).has_value()); };
   m.seek(in_5);
   m.clear(), far(m);
-  CHECK_FALSE(m.find(in_5));
+  CHECK_FALSE(m.seek(in_5));
 
   map from = filled(20);
   from.seek(in_5);
   map to = std::move(from);
   far(from);
-  CHECK_FALSE(from.find(in_5));
+  CHECK_FALSE(from.seek(in_5));
   to.seek(in_5);
   from = std::move(to);
-  CHECK_FALSE(from.find({99 * 16}));
+  CHECK_FALSE(from.seek({99 * 16}));
   far(to);
-  CHECK_FALSE(to.find(in_5));
+  CHECK_FALSE(to.seek(in_5));
   from.seek(in_5);
   from = std::move(to);
-  CHECK_FALSE(from.find(in_5));
+  CHECK_FALSE(from.seek(in_5));
 
   // A full leaf is split when its half behind has been approached.
   map full = filled(1000);
@@ -545,7 +545,7 @@ TEST_CASE("where an address belonged is forgotten when the map is modified", "[a
     const iova_range r{{i * 16 + 9}, {i * 16 + 9}};
     full.approach(r.first);
     REQUIRE(full.insert(r, i).has_value());
-    if (full.find(r.first).range() != r) FAIL("insert " << i);
+    if (full.seek(r.first).range() != r) FAIL("insert " << i);
   }
   CHECK(full.verify().empty());
 }
@@ -747,11 +747,11 @@ TEST_CASE("what was approached or sought is not looked for again", "[area_map][c
   for (std::uint64_t i = 0; i < 5000; i += 7) {
     m.approach({i * 16});
     counting_probe::visits = 0;
-    CHECK(m.find({i * 16}).value() == i);
+    CHECK(m.seek({i * 16}).value() == i);
     CHECK(counting_probe::visits == 1);
     CHECK(m.seek({i * 16}).value() == i);
     counting_probe::visits = 0;
-    CHECK(m.find({i * 16}).value() == i);
+    CHECK(m.seek({i * 16}).value() == i);
     CHECK(counting_probe::visits == 0);
   }
 }

@@ -82,10 +82,9 @@ class area_map {
 
   // ---- look-up ----
 
-  /// Finds where `a` belongs and asks for the memory that is read there. Calls for a range that begins
-  /// with that address need not look for it again, until the map is modified.
+  /// Finds where `a` belongs and asks for the memory that is read there. insert(), erase(), carve() and
+  /// seek() at `a` then need not look for it again, until the map is modified.
   void approach(Address a) noexcept { tree_.approach(a.value); }
-
   /// find(), which is remembered likewise.
   cursor seek(Address a) noexcept {
     return tree_.reaches(a.value) ? containing(tree_.seek(a.value), a) : cursor();
@@ -168,7 +167,7 @@ class area_map {
   /// Erases the entry with exactly that range, if there is one.
   std::optional<Value> erase(range_type r) noexcept {
     if (!tree_.reaches(r.first.value)) return std::nullopt;
-    const auto at = tree_.descend(r.first.value);
+    const auto at = tree_.known(r.first.value);
     if (range_of(*at.leaf, at.index) != r) return std::nullopt;
     const Value v = from_word(detail::value_of(*at.leaf, at.index));
     tree_.erase(at);

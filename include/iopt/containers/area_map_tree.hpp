@@ -81,24 +81,32 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   bool reaches(std::uint64_t a) const noexcept { return root_ != nullptr && a <= last_; }
   std::uint64_t last_address() const noexcept { return last_; }
 
-  /// Finds the leaf of an address and asks for its memory. Until the tree is modified, descend() of
-  /// that address begins there.
-  void approach(std::uint64_t a) noexcept {
-    if (height_ != 0) near_ = leaf_of(a), near_address_ = a;
-  }
-  /// descend(), which is remembered likewise. Requires: not empty.
-  place seek(std::uint64_t a) noexcept {
-    near_ = descend(a), near_address_ = a;
-    return near_;
-  }
   /// The first entry whose last address is at least `a`, or the end of the last leaf.
   /// Requires: not empty.
   place descend(std::uint64_t a) const noexcept {
-    place at = near_.leaf != nullptr && near_address_ == a ? near_ : leaf_of(a);
-    if (at.index != unknown) return at;
+    place at = leaf_of(a);
     Probe::visit();
     at.index = place_in(*at.leaf, a);
     return at;
+  }
+
+  // Where an address belongs is remembered until the tree is modified, for what modifies it there.
+
+  /// Finds the leaf of an address and asks for its memory.
+  void approach(std::uint64_t a) noexcept {
+    if (height_ != 0) near_ = leaf_of(a), near_address_ = a;
+  }
+  /// descend(), but for what is remembered. Requires: not empty.
+  place known(std::uint64_t a) const noexcept {
+    if (near_.leaf == nullptr || near_address_ != a) return descend(a);
+    if (near_.index != unknown) return near_;
+    Probe::visit();
+    return {near_.leaf, place_in(*near_.leaf, a), near_.child};
+  }
+  /// The same, and is remembered. Requires: not empty.
+  place seek(std::uint64_t a) noexcept {
+    near_ = known(a), near_address_ = a;
+    return near_;
   }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
@@ -112,7 +120,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
       return place{root_, 0, 0};
     }
     const bool behind_all = first > last_;
-    const place at = behind_all ? end() : descend(first);
+    const place at = behind_all ? end() : known(first);
     node& leaf = *at.leaf;
     const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
     if (!behind_all && behind <= last)
@@ -201,7 +209,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   /// error nothing has changed. Requires: there is that entry.
   result<void> carve(std::uint64_t first, std::uint64_t last, std::uint64_t inner,
                      std::uint64_t right) noexcept {
-    place at = descend(first);
+    place at = known(first);
     node& leaf = *at.leaf;
     const std::uint64_t all_first = first_of(leaf, at.index), all_last = last_of(leaf, at.index);
     const bool front = all_first != first, back = all_last != last;
