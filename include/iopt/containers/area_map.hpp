@@ -123,10 +123,11 @@ class area_map {
     const auto at = tree_.descend(window.first.value);
     const node* leaf = at.leaf;
     detail::leaves_ahead ahead;
-    for (unsigned n = at.index; leaf != nullptr; leaf = ahead.onward(leaf), n = 0) {
+    for (unsigned from = at.index; leaf != nullptr; leaf = ahead.onward(leaf), from = 0) {
       const bool on = detail::with_form(*leaf, [&](auto range_at, const std::uint64_t* value) {
         const auto walk = [&](auto behind) {
-          for (; n < leaf->count; ++n) {
+          const unsigned end = leaf->count;
+          for (unsigned n = from; n < end; ++n) {
             const auto [first, last] = range_at(n);
             if (behind(first) || !tell(f, range_type{{first}, {last}}, from_word(value[n])))
               return false;

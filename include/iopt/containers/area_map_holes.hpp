@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <utility>
 
 #include "iopt/base/address.hpp"
 #include "iopt/containers/area_map_leaf.hpp"
@@ -31,15 +32,15 @@ inline void fetch_leaves(const area_map_node& p, std::uint32_t behind, bool begi
       prefetch(p.child(static_cast<unsigned>(std::countr_zero(behind))));
 }
 
-/// The leaf behind n that has the next hole of that length, unless all its holes begin behind
-/// `last`. The tree's last hole belongs to no leaf.
+/// The leaf behind n, which is `level` levels above the leaves, that has the next hole of that
+/// length, unless all its holes begin behind `last`. The tree's last hole belongs to no leaf.
 template <class Tree>
-const area_map_node* next_leaf_with_hole(const area_map_node* n, std::uint64_t last,
+const area_map_node* next_leaf_with_hole(const area_map_node* n, unsigned level, std::uint64_t last,
                                          std::uint64_t length) noexcept {
   const auto descend = [&](const area_map_node* inner, std::uint32_t holes) noexcept {
     return inner->child(static_cast<unsigned>(std::countr_zero(holes)));
   };
-  for (unsigned level = 0;; ++level) {
+  for (;; ++level) {
     const area_map_node* p = n->parent;
     if (p == nullptr) return nullptr;
     const std::uint32_t behind = (~std::uint32_t{0} << Tree::child_of(*n)) << 1;
@@ -73,28 +74,32 @@ void for_each_hole(const Tree& tree, std::uint64_t first, std::uint64_t last, st
     return (a <= b && b - a >= length - 1 && f(a, b)) || to >= last;
   };
   if (tree.reaches(first)) {
-    const area_map_node* leaf = tree.root();
-    for (unsigned level = tree.height(); level != 0; --level) {
+    const area_map_node* n = tree.root();
+    unsigned level = tree.height();
+    std::uint64_t holes = 0;
+    for (;; --level) {
       Tree::probe::visit();
-      const unsigned child = count_less(leaf->plain.last, first);
-      if (level == 1) {  // the walk likely goes on there, so both leaves are fetched side by side
-        const std::uint32_t behind =
-            at_least(leaf->plain.first, leaf->count, length) & (~std::uint32_t{0} << child) << 1;
-        prefetch(leaf->child(child));
-        if (behind != 0) prefetch(leaf->child(static_cast<unsigned>(std::countr_zero(behind))));
+      if (level == 0) {
+        holes = long_holes(*n, length) & (~std::uint64_t{0} << place_in(*n, first));
+        break;
       }
-      leaf = leaf->child(child);
-      if (level == 2) prefetch(leaf);
+      const unsigned child = count_less(n->plain.last, first);
+      const std::uint32_t from = ~std::uint32_t{0} << child;
+      const std::uint32_t enough = at_least(n->plain.first, n->count, length) & from;
+      if (enough == 0) break;  // the walk goes on behind this node
+      const std::uint32_t behind = enough & from << 1;
+      if (level <= 2) prefetch(n->child(child));
+      if (level == 1 && behind != 0)  // the walk likely goes on there, and both are fetched at once
+        prefetch(n->child(static_cast<unsigned>(std::countr_zero(behind))));
+      n = n->child(child);
     }
-    Tree::probe::visit();
-    std::uint64_t holes = long_holes(*leaf, length) & (~std::uint64_t{0} << place_in(*leaf, first));
-    while (leaf != nullptr) {
+    while (n != nullptr) {
       for (; holes != 0; holes &= holes - 1) {
-        const auto n = static_cast<unsigned>(std::countr_zero(holes));
-        if (offer(hole_first(*leaf, n), first_of(*leaf, n) - 1)) return;
+        const auto hole = static_cast<unsigned>(std::countr_zero(holes));
+        if (offer(hole_first(*n, hole), first_of(*n, hole) - 1)) return;
       }
-      leaf = next_leaf_with_hole<Tree>(leaf, last, length);
-      if (leaf != nullptr) holes = long_holes(*leaf, length);
+      n = next_leaf_with_hole<Tree>(n, std::exchange(level, 0), last, length);
+      if (n != nullptr) holes = long_holes(*n, length);
     }
   }
   if (tree.empty()) {
