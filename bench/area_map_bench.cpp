@@ -13,7 +13,8 @@
 // sequential: one address in each range, ascending, with whatever cursor a peer has. dependent: each
 // address is computed from the answer before. gap: the lowest hole of 64 pages from a random address
 // on. overlap: the sum over the ten ranges that a query overlaps. Peers without the answer in the
-// tree walk for gap and first_fit; only the fastest of them is asked for the latter.
+// tree walk for gap and first_fit; only the fastest of them is asked for the latter. iteration: with
+// for_each_overlap(), where the others step; stepping: with a cursor.
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
@@ -103,6 +104,7 @@ struct by_walking {
       sum += (self().last(at) - self().first(at)) ^ self().value(at);
     return sum;
   }
+  std::uint64_t step_through() const { return self().iterate(); }
   std::uint64_t spans() const {
     std::uint64_t sum = 0;
     auto at = self().seek(0);
@@ -167,6 +169,11 @@ struct iopt_map {
     map.for_each_overlap(iopt::iova_range::whole(), [&](iopt::iova_range r, std::uint64_t value) {
       sum += r.length_minus_one() ^ value;
     });
+    return sum;
+  }
+  std::uint64_t step_through() const {
+    std::uint64_t sum = 0;
+    for (cursor at = map.begin(); at; at.next()) sum += at.range().length_minus_one() ^ at.value();
     return sum;
   }
   std::uint64_t spans() const {
@@ -668,6 +675,8 @@ void enter_all(std::size_t n) {
   });
   enter_looking<LOOKING>("iteration", n, n,
                          [](const auto& peer, const workload&) { return peer.iterate(); });
+  enter_looking<iopt_map, absl_map>(
+      "stepping", n, n, [](const auto& peer, const workload&) { return peer.step_through(); });
   enter_looking<LOOKING>("span", n, n,
                          [](const auto& peer, const workload&) { return peer.spans(); });
   const std::size_t gaps = 8192;

@@ -110,73 +110,16 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
-    if (root_ == nullptr) {
-      if (!stock(1)) return fail(errc::not_enough_memory);
-      root_ = tail_ = new_node();
-      // Word by word, for a wide read of a node that has just been written would wait for it.
-      begin_leaf(*root_, leaf_form::of(first, last));
-      add_entry(*root_, first, last, value);
-      last_ = last, size_ = 1;
-      return place{root_, 0, 0};
-    }
-    const bool behind_all = first > last_;
-    const place at = behind_all ? end() : known(first);
-    node& leaf = *at.leaf;
-    const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
-    if (!behind_all && behind <= last)
-      return fail(error(errc::file_exists, error_place::area, behind));
-    const bool room = make_place(leaf, first, last);
-    if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
-
-    near_ = {};
-    const std::uint64_t space = hole_first(leaf, at.index);
-    const std::uint64_t broken = behind_all ? 0 : behind - space;
-    if (behind_all) last_ = last;
-    if (!room) {
-      const bool append = at.index == leaf.count && leaf.next == nullptr;
-      const bool prepend = at.index == 0 && leaf.previous == nullptr;
-      ++size_;
-      return split_leaf(at, append, prepend, [&](node& part, unsigned index) noexcept {
-        put(part, index, first, last, value);
-      });
-    }
-    insert_into(leaf, at.index, first, last, value);
-    ++size_;
-    if (leaf.parent != nullptr) {
-      const std::uint64_t longest = leaf.parent->hole(at.child);
-      if (behind_all) {
-        if (first - space > longest) set_hole(leaf, at.child, first - space);
-      } else if (broken == longest) {
-        set_hole(leaf, at.child, longest_hole(leaf));
-      }
-    }
-    return at;
+    return root_ == nullptr ? insert_first(first, last, value) : insert_among(first, last, value);
   }
 
   /// Takes the entry out. Returns the entry behind it, or a place without a leaf.
   place erase(place at) noexcept {
     near_ = {};
-    if (size_ == 1) {
-      base::drop_node(std::exchange(root_, nullptr));
-      size_ = 0;
-      return {};
-    }
-    if (at.leaf->count <= least && at.leaf != root_) at = rebalance_leaf(at);
-    node& leaf = *at.leaf;
-    const std::uint64_t space = hole_first(leaf, at.index);
-    const std::uint64_t before = first_of(leaf, at.index) - space;
-    remove_from(leaf, at.index);
-    --size_;
-    if (at.index < leaf.count) {  // the two holes around it become one
-      const std::uint64_t joined = first_of(leaf, at.index) - space;
-      if (leaf.parent != nullptr && joined > leaf.parent->hole(at.child))
-        set_hole(leaf, at.child, joined);
-      return at;
-    }
-    if (leaf.parent != nullptr && before == leaf.parent->hole(at.child))
-      set_hole(leaf, at.child, longest_hole(leaf));
-    move_fence(leaf, at.child);
-    return {leaf.next, 0, 0};
+    if (size_ != 1) return erase_among(at);
+    base::drop_node(std::exchange(root_, nullptr));
+    size_ = 0;
+    return {};
   }
 
   /// Cuts an entry behind `left_last`, the right part gets `value`. On error nothing has changed.
@@ -282,6 +225,73 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   using base::new_node;
   using base::split_nodes;
   using base::stock;
+
+  // ---- among others ----
+  // What a map with one entry or none does is in line; these have more to save than it has to do.
+
+  result<place> insert_first(std::uint64_t first, std::uint64_t last,
+                             std::uint64_t value) noexcept {
+    if (!stock(1)) return fail(errc::not_enough_memory);
+    root_ = tail_ = new_node();
+    // Word by word, for a wide read of a node that has just been written would wait for it.
+    begin_leaf(*root_, leaf_form::of(first, last));
+    add_entry(*root_, first, last, value);
+    last_ = last, size_ = 1;
+    return place{root_, 0, 0};
+  }
+  [[gnu::noinline]] result<place> insert_among(std::uint64_t first, std::uint64_t last,
+                                               std::uint64_t value) noexcept {
+    const bool behind_all = first > last_;
+    const place at = behind_all ? end() : known(first);
+    node& leaf = *at.leaf;
+    const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
+    if (!behind_all && behind <= last)
+      return fail(error(errc::file_exists, error_place::area, behind));
+    const bool room = make_place(leaf, first, last);
+    if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
+
+    near_ = {};
+    const std::uint64_t space = hole_first(leaf, at.index);
+    const std::uint64_t broken = behind_all ? 0 : behind - space;
+    if (behind_all) last_ = last;
+    if (!room) {
+      const bool append = at.index == leaf.count && leaf.next == nullptr;
+      const bool prepend = at.index == 0 && leaf.previous == nullptr;
+      ++size_;
+      return split_leaf(at, append, prepend, [&](node& part, unsigned index) noexcept {
+        put(part, index, first, last, value);
+      });
+    }
+    insert_into(leaf, at.index, first, last, value);
+    ++size_;
+    if (leaf.parent != nullptr) {
+      const std::uint64_t longest = leaf.parent->hole(at.child);
+      if (behind_all) {
+        if (first - space > longest) set_hole(leaf, at.child, first - space);
+      } else if (broken == longest) {
+        set_hole(leaf, at.child, longest_hole(leaf));
+      }
+    }
+    return at;
+  }
+  [[gnu::noinline]] place erase_among(place at) noexcept {
+    if (at.leaf->count <= least && at.leaf != root_) at = rebalance_leaf(at);
+    node& leaf = *at.leaf;
+    const std::uint64_t space = hole_first(leaf, at.index);
+    const std::uint64_t before = first_of(leaf, at.index) - space;
+    remove_from(leaf, at.index);
+    --size_;
+    if (at.index < leaf.count) {  // the two holes around it become one
+      const std::uint64_t joined = first_of(leaf, at.index) - space;
+      if (leaf.parent != nullptr && joined > leaf.parent->hole(at.child))
+        set_hole(leaf, at.child, joined);
+      return at;
+    }
+    if (leaf.parent != nullptr && before == leaf.parent->hole(at.child))
+      set_hole(leaf, at.child, longest_hole(leaf));
+    move_fence(leaf, at.child);
+    return {leaf.next, 0, 0};
+  }
 
   // ---- holes and fences ----
   void set_hole(node& n, unsigned child, std::uint64_t longest) noexcept {
