@@ -103,7 +103,8 @@ inline void prefetch_words(const std::uint64_t* words) noexcept {
   for (unsigned word = 0; word < area_map_node::capacity; word += 8) prefetch_line(words + word);
 }
 
-/// Asks for the memory of a whole node.
+/// Asks for the memory of a whole node. (Keys first, and the value when its number is known, was tried:
+/// a hit among a million then waits twice, and took 1.3 times as long.)
 inline void prefetch(const area_map_node* n) noexcept {
   prefetch_line(n);
   prefetch_words(n->plain.last), prefetch_words(n->plain.first), prefetch_words(n->plain.value);

@@ -108,6 +108,9 @@ inline unsigned pick_words_portable(const std::uint64_t* words, std::uint32_t bi
 
 #if defined(__AVX512F__)
 
+// (Masks joined in mask registers, or counted one by one, were tried: a search took 1.1 and 1.4 times
+// as long as with masks joined in a word.)
+
 template <class Word>
 inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
   const __m512i wanted = lanes<Word>::all_are(x);
