@@ -142,16 +142,14 @@ TEMPLATE_TEST_CASE("a mapping of one run is one block of 56 bytes, beside the ma
     if (bytes >= 128) nodes += count;
   CHECK(nodes <= 512 / 4);
 
-  // Map and unmap in turn: that block, and nothing else.
+  // Map and unmap in turn: in that block again, and nothing else.
   map(600);
   static_cast<void>(table.unmap({2 * 600 * page}, page, unmap_profile::iommufd));
   for (int n = 0; n < 100; ++n) {
     const counted_blocks before = blocks;
     map(600);
-    CHECK(blocks.asked == before.asked + 1);
-    CHECK(blocks.live[56] == before.live.at(56) + 1);
     CHECK(table.unmap({2 * 600 * page}, page, unmap_profile::iommufd).bytes == page);
-    CHECK(blocks.asked == before.asked + 1);
+    CHECK(blocks.asked == before.asked);
     CHECK(blocks.live == before.live);
   }
 }

@@ -305,6 +305,7 @@ TEST_CASE("whatever a kernel refuses, nothing is kept of it", "[kernel]") {
   REQUIRE(t.attach(w.first));
   REQUIRE(other.attach(w.second));
   REQUIRE(t.map(memory_at(0), 64 * page, rw, at(0)));
+  REQUIRE(t.map(memory_at(64), page, rw, at(64)));  // where the room of an area was left
 
   // Calls `operation` with the n-th fallible call of the kernel failing, until it goes through.
   const auto sweep = [&](const char* name, auto operation) {
