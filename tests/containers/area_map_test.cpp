@@ -533,9 +533,9 @@ TEST_CASE("where an address belonged is forgotten when the map is modified", "[a
   to.seek(in_5);
   from = std::move(to);
   CHECK_FALSE(from.seek({99 * 16}));
+  CHECK(from.seek(in_5) == from.find(in_5));
   far(to);
   CHECK_FALSE(to.seek(in_5));
-  from.seek(in_5);
   from = std::move(to);
   CHECK_FALSE(from.seek(in_5));
 
