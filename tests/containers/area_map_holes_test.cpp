@@ -83,3 +83,17 @@ TEST_CASE("the holes of a tree are what its entries leave", "[area_map_holes][mo
     }
   }
 }
+
+TEST_CASE("a walk turns back at the node below which no hole is long enough",
+          "[area_map_holes][cost]") {
+  tree t{iopt::heap_memory{}};
+  for (std::uint64_t n = 1; n <= 4000; ++n)  // the first hole has 4 units, each other one 1
+    if (!t.insert(n * 4, n * 4 + 2, n)) FAIL("insert");
+  REQUIRE(t.height() == 2);
+  counting_probe::visits = 0;
+  CHECK(walk(t, 400, 12000, 5, 9).empty());
+  CHECK(counting_probe::visits == 1);
+  counting_probe::visits = 0;
+  CHECK(walk(t, 400, 12000, 2, 9).empty());
+  CHECK(counting_probe::visits <= 3);  // not the leaf
+}

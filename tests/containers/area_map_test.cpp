@@ -678,6 +678,41 @@ TEST_CASE("what reserve() promised needs no memory", "[area_map][sweep]") {
   }
 }
 
+TEST_CASE("a carve that was reserved needs no memory, and is remembered", "[area_map][sweep]") {
+  for (const std::uint64_t n : {1u, 46u, 47u, 48u, 48u * 31, 48u * 32, 5000u}) {
+    const std::uint64_t first = n / 2 * 16;
+    for (const iova_range part : {iova_range{{first}, {first + 7}}, iova_range{{first}, {first + 2}},
+                                  iova_range{{first + 3}, {first + 7}},
+                                  iova_range{{first + 3}, {first + 4}}}) {
+      for (std::size_t fault = 0;; ++fault) {
+        ledger book;
+        {
+          map m{counting_memory{&book}};
+          for (std::uint64_t i = 0; i < n; ++i)
+            if (!m.insert(nth(i), i)) FAIL("insert " << i);
+          const std::size_t blocks = book.blocks;
+          book.refuse_from = book.calls + fault;
+          const auto got = m.reserve_carve(part);
+          if (got) {
+            book.refuse_from = 0;
+            REQUIRE(m.carve(part, n, n + 1).has_value());
+            CHECK(m.seek(part.first) == m.find(part.first));
+            CHECK(m.verify() == "");
+            for (std::uint64_t a = first; a < first + 8; ++a) {
+              const std::uint64_t value = a < part.first.value ? n / 2 : n + (a > part.last.value);
+              if (m.find({a}).value() != value) FAIL("n " << n << " at " << a);
+            }
+            break;
+          }
+          CHECK(got.error() == iopt::errc::not_enough_memory);
+          CHECK(book.blocks == blocks);
+        }
+        REQUIRE(book.blocks == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("erasing allocates nothing, and a pair of insert and erase keeps its node",
           "[area_map][sweep]") {
   ledger book;

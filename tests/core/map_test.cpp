@@ -441,6 +441,7 @@ TEST_CASE("while memory is pinned its IOVA is taken, and nothing more", "[map]")
       CHECK(text(t.would_unmap({page}, 4 * page, profile).outcome) == "EBUSY");
       CHECK(text(t.unmap({page}, 4 * page, profile).outcome) == "EBUSY");
     }
+    CHECK(text(t.unmap({2 * page}, page, unmap_profile::hole_punching).outcome) == "EBUSY");
     CHECK(text(t.unmap_all().outcome) == "EBUSY");
     CHECK(text(t.map(from, page, rw)) == "0x5000");
   };

@@ -129,6 +129,27 @@ TEST_CASE("an index shows what the table maps, whatever is refused", "[sweep]") 
   }
 }
 
+TEST_CASE("a hole in an area is one in the index, whatever is refused", "[hole][sweep]") {
+  using W = world<kind<full_domain, told_traits<0>>>;
+  for (const std::uint64_t first : {0u, 3u, 7u}) {
+    for (std::uint64_t fault = 0;; ++fault) {
+      CAPTURE(first, fault);
+      W w;
+      w.attach_domain();
+      auto& t = w.table();
+      must(t.map(w.at(0), 8 * W::page, rw, w.io(16)));
+      w.faults.arm(fault);
+      const unmap_report gone = t.unmap(w.io(16 + first), W::page, unmap_profile::hole_punching);
+      const bool fired = w.faults.fired();
+      w.faults.disarm();
+      CHECK(gone.outcome.has_value() == !fired);
+      REQUIRE(compare(t) == "");
+      REQUIRE(w.close() == "");
+      if (!fired) break;
+    }
+  }
+}
+
 TEST_CASE("a copy of many areas that has no room in the index leaves nothing there", "[copy]") {
   using W = world<kind<full_domain, told_traits<0>>>;
   for (std::uint64_t fault = 0;; ++fault) {
