@@ -681,9 +681,9 @@ TEST_CASE("what reserve() promised needs no memory", "[area_map][sweep]") {
 TEST_CASE("a carve that was reserved needs no memory, and is remembered", "[area_map][sweep]") {
   for (const std::uint64_t n : {1u, 46u, 47u, 48u, 48u * 31, 48u * 32, 5000u}) {
     const std::uint64_t first = n / 2 * 16;
-    for (const iova_range part : {iova_range{{first}, {first + 7}}, iova_range{{first}, {first + 2}},
-                                  iova_range{{first + 3}, {first + 7}},
-                                  iova_range{{first + 3}, {first + 4}}}) {
+    for (const iova_range part :
+         {iova_range{{first}, {first + 7}}, iova_range{{first}, {first + 2}},
+          iova_range{{first + 3}, {first + 7}}, iova_range{{first + 3}, {first + 4}}}) {
       for (std::size_t fault = 0;; ++fault) {
         ledger book;
         {
