@@ -145,7 +145,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   /// After true, carve() of a range that begins there finds the nodes it needs. Requires: not empty.
   bool stock_for_carve(std::uint64_t first) noexcept {
     const node& leaf = *seek(first).leaf;
-    return leaf.count + 2 <= leaf_form::of(leaf).capacity() || stock(base::nodes_for(2));
+    return leaf.count + 2 <= leaf_form::of(leaf).capacity() || stock(split_nodes(leaf));
   }
   /// Makes up to three entries of the one around [first, last]: what is before keeps its value, that
   /// range gets `inner`, what is behind gets `right`. The range is then remembered as by seek(). On
@@ -158,7 +158,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const bool front = all_first != first, back = all_last != last;
     const unsigned more = unsigned{front} + unsigned{back};
     if (leaf.count + more > leaf_form::of(leaf).capacity()) {
-      if (!stock(base::nodes_for(more))) return fail(errc::not_enough_memory);
+      if (!stock(split_nodes(leaf))) return fail(errc::not_enough_memory);  // halves have room
       [[maybe_unused]] result<void> cut{};
       if (back) cut = split(at, last, right);
       IOPT_ASSERT(cut);

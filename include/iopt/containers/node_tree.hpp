@@ -181,7 +181,7 @@ class node_tree {
 
   /// After true, that many insertions and splits find the nodes they need.
   bool reserve(std::size_t inserts) noexcept {
-    const std::size_t wanted = nodes_for(inserts);
+    const std::size_t wanted = area_map_nodes_for(inserts, size_, height_, least);
     pool_.keep(wanted);
     return stock(wanted);
   }
@@ -199,9 +199,6 @@ class node_tree {
   }
 
   // ---- nodes ----
-  std::size_t nodes_for(std::size_t inserts) const noexcept {
-    return area_map_nodes_for(inserts, size_, height_, least);
-  }
   bool stock(std::size_t wanted) noexcept { return pool_.stock(wanted); }
   node* new_node() noexcept { return ++nodes_, pool_.take(); }
   void drop_node(node* n) noexcept { --nodes_, pool_.give(n); }
