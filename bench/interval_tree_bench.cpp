@@ -7,10 +7,16 @@
 //            *_list: written to a list. erase: of a range, which is looked for first; erase_held:
 //            with the record in hand, if the peer has records. pair: one erase_held and one insert.
 // Expect     interval_tree.goals. interval_tree is about as fast as Linux's tree: both have a node
-//            an entry, and a miss of the cache a level. overlap_map has 32 entries a node.
-// Tried      Leaves visited one at a time, in another run: 66 and 72 ns for a stab and a query of ten
-//            at 64 K, where two at a time take 73 and 82, and 330 and 377 at 1 M, where two take 292
-//            and 320.
+//            an entry, and a miss of the cache a level. overlap_map has 48 entries a node.
+// Tried      In ns for a stab and a query of ten at 64 K, and both at 1 M, each by callback and to a
+//            list. In one run, the code as it is: 57/39 69/45, 180/183 252/203.
+//            Values asked for only when it is known which: 56/43 68/50, 213/238 273/271.
+//            All hits picked into a buffer, then called back with: 63 67, 268 272.
+//            The next leaf's keys asked for with the first one's: 58/40 69/46, 182/193 247/212.
+//            In another, values not asked for: 55/39 69/45, 206/160 206/174.
+//            Leaves two at a time, no branch on whether there is a second: 68/62 74/65, 266/206
+//            237/218; what it saves is seldom a wrong branch, what it costs is room for the next query.
+//            The hits of several leaves collected as bits, then called back with: 55 65, 243 277.
 //
 // Which to take: a caller with a few ranges, or whose ranges are records anyway, takes interval_tree,
 // which allocates nothing and cannot fail, and whose records stay where they are; n = 4 shows it. One

@@ -176,7 +176,7 @@ TEST_CASE("the holes of a leaf are those before its entries", "[area_map_leaf]")
   }
 }
 
-TEST_CASE("entries go in, come out and are shared as in a vector", "[area_map_leaf]") {
+TEST_CASE("a leaf's entries go in, come out and are shared as in a vector", "[area_map_leaf]") {
   random_bits random(4);
   int same_window = 0, apart = 0;
   for (int round = 0; round < 4000; ++round) {

@@ -72,12 +72,13 @@ class walk {
   }
   std::uint64_t draw() {
     std::uint64_t a = 0;
-    switch (random_() % 8) {
+    switch (random_() % 9) {
       case 0: a = random_() % 64; break;
       case 1: a = top - random_() % 64; break;
       case 2:
       case 3: a = ends_[random_() % std::size(ends_)] + random_() % 3 - 1; break;
       case 4: a = random_(); break;
+      case 5: a = ((1 + random_() % 4) << 32) + random_() % 64 - 32; break;  // a window's edge
       default: a = random_() % spread_; break;
     }
     return ends_[random_() % std::size(ends_)] = a;
@@ -207,6 +208,7 @@ TEST_CASE("a random walk agrees with ICL and a list", "[overlap_map][model]") {
   walk(1, 20, 200).run(20000);
   walk(2, 150, 2000).run(10000);
   walk(3, 2500, 60000).run(12000);
+  walk(4, 2500, std::uint64_t{1} << 36).run(8000);
 }
 
 TEST_CASE("any number of ties keep the order of insertion", "[overlap_map][regression]") {
@@ -224,19 +226,24 @@ TEST_CASE("any number of ties keep the order of insertion", "[overlap_map][regre
 }
 
 TEST_CASE("an insertion without memory changes nothing", "[overlap_map][sweep]") {
-  for (std::size_t allowed = 0; allowed < 60; ++allowed) {
-    ledger book{.refuse_from = allowed};
+  for (std::size_t allowed = 0; allowed < 120; ++allowed) {
+    const unsigned shift = allowed % 2 == 0 ? 0 : 20;  // in a window, or over many
+    ledger book{.refuse_from = allowed / 2};
     map m{counting_memory{&book}};
     std::mt19937_64 random(allowed);
     pairs before;
     for (std::uint64_t n = 0;; ++n) {
-      const std::uint64_t first = random() % 100000;
-      const iova_range r = range(first, first + random() % 5000);
+      const std::uint64_t first = random() % 100000 << shift;
+      const iova_range r = range(first, first + (random() % 5000 << random() % (shift + 1)));
       if (!m.insert(r, n)) break;
       before.emplace_back(r, n);
     }
     REQUIRE(m.verify() == "");
     REQUIRE(m.size() == before.size());
+    std::size_t found = 0;
+    m.for_each_overlap(iova_range::whole(), [&](auto, auto) { ++found; });
+    REQUIRE(found == before.size());
+    book.refuse_from = 0;
     for (const auto& [r, v] : before) REQUIRE(m.erase(r, v));
     m.trim();
     REQUIRE(book.blocks == 0);
@@ -252,8 +259,11 @@ TEST_CASE("what was reserved can be inserted, and erasing allocates nothing", "[
     REQUIRE(m.reserve(400));
     book.refuse_from = 0;
     for (int n = 0; n < 400; ++n) {
-      const std::uint64_t first = random() % (round % 2 ? 50 : 1000000);
-      in.emplace_back(range(first, first + random() % 500), random());
+      const std::uint64_t first = round % 3 == 0   ? random() % 50
+                                  : round % 3 == 1 ? random() % 1000000
+                                                   : random() % 1000000 << 16;
+      const std::uint64_t longest = random() % 8 == 0 ? std::uint64_t{1} << 34 : 500;
+      in.emplace_back(range(first, first + random() % longest), random());
       REQUIRE(m.insert(in.back().first, in.back().second));
     }
     std::shuffle(in.begin(), in.end(), random);

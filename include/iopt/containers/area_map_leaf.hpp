@@ -155,9 +155,10 @@ class leaf_entries {
       entry_[count_++] = {first_of(leaf, n), last_of(leaf, n), value_of(leaf, n)};
   }
   /// The form for entries [from, to); any one for none.
-  leaf_form form(unsigned from, unsigned to) const noexcept {
-    return from == to ? leaf_form{false, 0}
-                      : leaf_form::of(entry_[from].first, entry_[to - 1].last);
+  leaf_form form(unsigned from, unsigned to) const noexcept { return form(from, to, top, 0); }
+  /// The form for all entries, and for addresses from `low` to `high` beside them.
+  leaf_form form_with(std::uint64_t low, std::uint64_t high) const noexcept {
+    return form(0, count_, low, high);
   }
   /// Makes a leaf of entries [from, to). Requires: the form fits them and has room.
   void give(area_map_node& leaf, leaf_form form, unsigned from, unsigned to) const noexcept {
@@ -174,6 +175,16 @@ class leaf_entries {
   struct entry {
     std::uint64_t first, last, value;
   };
+  // Leaves are sorted by their entries' last addresses or, in overlap_map, by the first: any entry may
+  // have the greatest.
+  leaf_form form(unsigned from, unsigned to, std::uint64_t low, std::uint64_t high) const noexcept {
+    for (; from < to; ++from) {
+      const entry& e = entry_[from];
+      low = std::min({low, e.first, e.last}), high = std::max({high, e.first, e.last});
+    }
+    return leaf_form::of(low, high);
+  }
+
   entry entry_[2 * area_map_node::capacity];
   unsigned count_ = 0;
 };
@@ -188,14 +199,16 @@ inline bool has_place(const area_map_node& leaf, std::uint64_t first, std::uint6
 /// changed, where that has no room for `count` entries. Not in line, for its stack.
 [[gnu::noinline]] inline bool change_form(area_map_node& leaf, std::uint64_t first,
                                           std::uint64_t last, unsigned count) noexcept {
-  if (leaf.count != 0) {
-    first = std::min(first, first_of(leaf, 0));
-    last = std::max(last, last_of(leaf, leaf.count - 1));
+  std::uint64_t low = std::min(first, last), high = std::max(first, last);
+  if (leaf.count != 0) {  // the lowest address of all, and one that may be the greatest
+    low = std::min({low, first_of(leaf, 0), last_of(leaf, 0)});
+    high = std::max({high, first_of(leaf, leaf.count - 1), last_of(leaf, leaf.count - 1)});
   }
-  const leaf_form form = leaf_form::of(first, last);
-  if (count > form.capacity()) return false;
+  if (count > leaf_form::of(low, high).capacity()) return false;
   leaf_entries all;
   all.take(leaf);
+  const leaf_form form = all.form_with(low, high);
+  if (count > form.capacity()) return false;
   all.give(leaf, form, 0, leaf.count);
   return true;
 }
@@ -228,8 +241,9 @@ inline void remove_from(area_map_node& leaf, unsigned at) noexcept {
   --leaf.count;
 }
 
-/// Gives an entry another range, and the leaf another form if the range is larger and needs it. False, and nothing has
-/// changed, where no form has room; a leaf with no more entries than a plain one holds has one.
+/// Gives an entry another range, and the leaf another form if the range is larger and needs it.
+/// False, and nothing has changed, where no form has room; a leaf with no more entries than a plain
+/// one holds has one.
 inline bool set_range(area_map_node& leaf, unsigned n, std::uint64_t first,
                       std::uint64_t last) noexcept {
   IOPT_ASSERT(n < leaf.count);

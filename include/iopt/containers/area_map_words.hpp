@@ -12,9 +12,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -25,10 +23,10 @@
 
 namespace iopt::detail {
 
-/// One bit for each of `count` words, which are no more than Bits has.
+/// One bit for each of `count` words, which are no more than Bits has, and fewer than 64.
 template <class Bits = std::uint32_t>
 constexpr Bits used_bits(std::uint32_t count) noexcept {
-  return count == 8 * sizeof(Bits) ? ~Bits{0} : (Bits{1} << count) - 1;
+  return static_cast<Bits>((std::uint64_t{1} << count) - 1);
 }
 
 // ---- portable --------------------------------------------------------------------------------
@@ -54,8 +52,9 @@ inline std::uint32_t at_least_portable(const std::uint64_t* words, std::uint32_t
 }
 
 /// The greatest of `count` words; 0 for none.
-inline std::uint64_t greatest_portable(const std::uint64_t* words, std::uint32_t count) noexcept {
-  std::uint64_t most = 0;
+template <class Word>
+inline Word greatest_portable(const Word* words, unsigned count) noexcept {
+  Word most = 0;
   for (unsigned n = 0; n < count; ++n) most = std::max(most, words[n]);
   return most;
 }
@@ -94,16 +93,6 @@ inline std::uint64_t gaps_at_least_portable(const Word* first, const Word* last,
   return bits;
 }
 
-/// Copies those of 32 words that have their bit set, in order, to memory with room for 32 words,
-/// which may all be written to. Returns how many they are.
-inline unsigned pick_words_portable(const std::uint64_t* words, std::uint32_t bits,
-                                    std::byte* out) noexcept {
-  unsigned picked = 0;
-  for (; bits != 0; bits &= bits - 1)
-    std::memcpy(out + 8 * picked++, words + std::countr_zero(bits), 8);
-  return picked;
-}
-
 // ---- by the target ---------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
@@ -128,12 +117,21 @@ inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
   return join_bits(bits(0), bits(8), bits(16), bits(24)) & used_bits(count);
 }
 
-inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
+inline std::uint64_t greatest(const std::uint64_t* words, unsigned count) noexcept {
   const std::uint32_t used = used_bits(count);
   const auto load = [&](unsigned n) noexcept {
     return _mm512_maskz_load_epi64(static_cast<__mmask8>(used >> n), words + n);
   };
   return greatest_of(greater(greater(load(0), load(8)), greater(load(16), load(24))));
+}
+inline std::uint32_t greatest(const std::uint32_t* words, unsigned count) noexcept {
+  using vector = lanes<std::uint32_t>;
+  const auto used = used_bits<std::uint64_t>(count);
+  const auto load = [&](unsigned n) noexcept {
+    return _mm512_maskz_load_epi32(static_cast<__mmask16>(used >> n), words + n);
+  };
+  return greatest_of_four(
+      greatest_among<std::uint32_t>(vector::greater(vector::greater(load(0), load(16)), load(32))));
 }
 
 template <unsigned N, class Word>
@@ -203,17 +201,6 @@ inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32
   });
 }
 
-inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
-                           std::byte* out) noexcept {
-  for (unsigned n = 0; n < 32; n += 8) {
-    const auto eight = static_cast<__mmask8>(bits >> n);
-    const auto picked = static_cast<unsigned>(std::popcount(bits & used_bits(n)));
-    _mm512_storeu_si512(out + std::size_t{8} * picked,
-                        _mm512_maskz_compress_epi64(eight, _mm512_load_si512(words + n)));
-  }
-  return static_cast<unsigned>(std::popcount(bits));
-}
-
 #elif defined(__AVX2__)
 
 template <class Word>
@@ -231,11 +218,21 @@ inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
   return at_least_of(x, [&](unsigned n) noexcept { return load_vector(words + n); }) &
          used_bits(count);
 }
-inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
+inline std::uint64_t greatest(const std::uint64_t* words, unsigned count) noexcept {
   return greatest_of([&](unsigned n) noexcept {
     const __m256i used = _mm256_cmpgt_epi64(all_are(count), numbers_from(n));
     return _mm256_and_si256(used, load_vector(words + n));
   });
+}
+inline std::uint32_t greatest(const std::uint32_t* words, unsigned count) noexcept {
+  using vector = lanes<std::uint32_t>;
+  __m256i most = _mm256_setzero_si256();
+  for (unsigned n = 0; n < 48; n += 8) {
+    const __m256i used = vector::above(vector::all_are(count), vector::numbers_from(n));
+    most = _mm256_max_epu32(most, _mm256_and_si256(used, load_vector(words + n)));
+  }
+  return greatest_of_four(
+      _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1)));
 }
 
 // For 64 bits blends are not faster than memmove, and slower at the end of the array.
@@ -305,33 +302,8 @@ inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32
   return at_least_of(length, gaps) & used_bits<std::uint64_t>(48);
 }
 
-/// For each set of bits of four words, the halves of words to move to the front.
-inline constexpr auto picks = [] {
-  std::array<std::array<std::uint32_t, 8>, 16> all{};
-  for (std::uint32_t bits = 0; bits < 16; ++bits)
-    for (std::uint32_t n = 0, to = 0; n < 4; ++n)
-      if ((bits >> n & 1) != 0) all[bits][to] = 2 * n, all[bits][to + 1] = 2 * n + 1, to += 2;
-  return all;
-}();
-
-inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
-                           std::byte* out) noexcept {
-  for (unsigned n = 0; n < 32; n += 4) {
-    const auto order =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(picks[bits >> n & 15].data()));
-    const auto picked = static_cast<unsigned>(std::popcount(bits & used_bits(n)));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + std::size_t{8} * picked),
-                        _mm256_permutevar8x32_epi32(load_vector(words + n), order));
-  }
-  return static_cast<unsigned>(std::popcount(bits));
-}
-
 #else
 
-inline unsigned pick_words(const std::uint64_t* words, std::uint32_t bits,
-                           std::byte* out) noexcept {
-  return pick_words_portable(words, bits, out);
-}
 template <class Word>
 inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
   return count_less_portable(words, x);
@@ -340,7 +312,8 @@ inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
                               std::uint64_t x) noexcept {
   return at_least_portable(words, count, x);
 }
-inline std::uint64_t greatest(const std::uint64_t* words, std::uint32_t count) noexcept {
+template <class Word>
+inline Word greatest(const Word* words, unsigned count) noexcept {
   return greatest_portable(words, count);
 }
 template <unsigned N, class Word>

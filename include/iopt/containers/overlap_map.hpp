@@ -2,8 +2,8 @@
 //
 // interval_tree answers the same questions about records that the caller owns: it cannot fail, and
 // is the one to take for a few ranges, or where the ranges are records anyway. This one owns its
-// entries, 32 to a node, and is the one to take for many: at 64 K entries a query costs a fraction,
-// for it meets a miss of the cache a node and not one an entry.
+// entries, 32 or 48 to a node, and is the one to take for many: at 64 K entries a query costs a
+// fraction, for it meets a miss of the cache a node and not one an entry.
 //
 // overlap_tree.hpp says how it works.
 //
@@ -24,6 +24,8 @@
 #include "iopt/base/memory_source.hpp"
 #include "iopt/base/range.hpp"
 #include "iopt/containers/leaf_cursor.hpp"
+#include "iopt/containers/overlap_check.hpp"
+#include "iopt/containers/overlap_leaf.hpp"
 #include "iopt/containers/overlap_tree.hpp"
 
 namespace iopt {
@@ -91,8 +93,8 @@ class overlap_map {
     const std::uint64_t word = to_word(v);
     for (auto at = tree_.lower(r.first.value); at.leaf != nullptr;) {
       const node& leaf = *at.leaf;
-      if (tree::begin(leaf, at.index) != r.first.value) return false;
-      if (tree::end(leaf, at.index) == r.last.value && leaf.plain.value[at.index] == word)
+      if (detail::begin_of(leaf, at.index) != r.first.value) return false;
+      if (detail::end_of(leaf, at.index) == r.last.value && value_of(leaf, at.index) == word)
         return tree_.erase(at), true;
       if (++at.index == leaf.count)
         at = {leaf.next, 0, leaf.next == nullptr ? 0 : tree::child_of(*leaf.next)};
@@ -111,9 +113,10 @@ class overlap_map {
   /// stops the walk. f modifies nothing.
   template <class F>
   void for_each_overlap(range_type r, F f) const {
-    tree_.for_each_overlap(r.first.value, r.last.value, [&](const node& leaf, unsigned n) {
-      return answer([&] { return f(range_of(leaf, n), from_word(leaf.plain.value[n])); });
-    });
+    tree_.for_each_overlap(r.first.value, r.last.value,
+                           [&](const node& leaf, unsigned n, std::uint64_t word) {
+                             return answer([&] { return f(range_of(leaf, n), from_word(word)); });
+                           });
   }
 
   /// Copies the values of the entries that overlap `r`, in order, to `out`, as many as there is room
@@ -152,7 +155,9 @@ class overlap_map {
   std::size_t kept_bytes() const noexcept { return tree_.pool_size() * sizeof(node); }
 
   /// Empty, or the name of the first invariant that does not hold. Cost: O(n).
-  std::string_view verify() const noexcept { return tree_.verify(); }
+  std::string_view verify() const noexcept {
+    return detail::overlap_tree_check<tree>::wrong(tree_);
+  }
 
  private:
   friend cursor;
@@ -160,7 +165,7 @@ class overlap_map {
   static std::uint64_t to_word(Value v) noexcept { return detail::to_word(v); }
   static Value from_word(std::uint64_t word) noexcept { return detail::from_word<Value>(word); }
   static range_type range_of(const node& leaf, unsigned n) noexcept {
-    return {{tree::begin(leaf, n)}, {tree::end(leaf, n)}};
+    return {{detail::begin_of(leaf, n)}, {detail::end_of(leaf, n)}};
   }
   static cursor to_cursor(typename tree::place at) noexcept { return {at.leaf, at.index}; }
   /// What f() says, or true.

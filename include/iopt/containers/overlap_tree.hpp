@@ -1,17 +1,17 @@
 // iopt/containers/overlap_tree.hpp - the B+tree of 64-bit words below overlap_map.
 //
-// Ranges that may overlap, by first address. overlap_map is the typed face; use that.
+// Ranges that may overlap, by first address, which is what nodes are sorted by (overlap_leaf.hpp).
+// overlap_map is the typed face; use that.
 //
-// A node sorts by its array `last` (area_map_node.hpp), so a leaf keeps the *first* addresses of its
-// entries there, and in `first` their last ones: begin() and end() name them. An inner node knows
-// the greatest last address below each child. A query takes in a node, without a branch, one bit for
-// each child that reaches it and does not begin behind it, and goes down only there.
+// An inner node knows the greatest last address below each child. A query takes in a node, without a
+// branch, one bit for each child that reaches it and does not begin behind it, and goes down only
+// there.
 //
 // Fences need not be exact: none below a child begins before the fence on its left, or behind the
 // one on its right. Erasing moves no fence.
 //
-// Layer: containers. Includes: base, containers/area_map_node.hpp, containers/node_tree.hpp, the
-// standard library.
+// Layer: containers. Includes: base, containers/area_map_leaf.hpp, containers/node_tree.hpp,
+// containers/overlap_leaf.hpp, containers/overlap_words.hpp, the standard library.
 #pragma once
 
 #include <algorithm>
@@ -19,15 +19,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
 #include "iopt/base/error.hpp"
 #include "iopt/base/memory_source.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 #include "iopt/containers/area_map_node.hpp"
+#include "iopt/containers/area_map_words.hpp"
 #include "iopt/containers/node_tree.hpp"
+#include "iopt/containers/overlap_leaf.hpp"
+#include "iopt/containers/overlap_words.hpp"
 
 namespace iopt::detail {
 
@@ -35,7 +38,7 @@ namespace iopt::detail {
 /// node is found in its parent by its address.
 struct overlap_leaves {
   static std::uint64_t most(const area_map_node& leaf) noexcept {
-    return greatest(leaf.plain.first, leaf.count);
+    return reach_of(leaf, leaf.count);
   }
   static unsigned child_of(const area_map_node& n) noexcept { return position(*n.parent, &n); }
 };
@@ -45,7 +48,7 @@ struct overlap_leaves {
 /// Invariants  In the order of verify():
 ///             entries      first <= last
 ///             order        first addresses never fall
-///             words        unused sorted words are all-ones
+///             words        unused sorted words are all-ones; inner nodes are plain
 ///             fences       they lie between the first addresses of their two children, both
 ///                          included; the last child has none (all-ones)
 ///             reach        an inner node knows the greatest last address below each child
@@ -65,27 +68,25 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   using typename base::node;
   using typename base::place;
 
-  static std::uint64_t begin(const node& leaf, unsigned n) noexcept { return leaf.plain.last[n]; }
-  static std::uint64_t end(const node& leaf, unsigned n) noexcept { return leaf.plain.first[n]; }
-
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
     if (root_ == nullptr) {
       if (!stock(1)) return fail(errc::not_enough_memory);
       root_ = tail_ = new_node();
-      insert_entry(*root_, 0, last, first, value);
+      begin_leaf(*root_, leaf_form::of(first, last));
+      add_entry(*root_, last, first, value);
       size_ = 1;
       return place{root_, 0, 0};
     }
     const place at = behind(first, last);
     node& leaf = *at.leaf;
-    if (leaf.full()) {
+    if (!make_place(leaf, last, first)) {
       if (!stock(split_nodes(leaf))) {
         base::renew_most(leaf);
         return fail(errc::not_enough_memory);
       }
       return split_leaf(at, first, last, value);
     }
-    insert_entry(leaf, at.index, last, first, value);
+    insert_into(leaf, at.index, last, first, value);
     ++size_;
     return at;
   }
@@ -99,8 +100,8 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     }
     if (at.leaf->count <= least && at.leaf != root_) at = rebalance_leaf(at);
     node& leaf = *at.leaf;
-    const std::uint64_t last = end(leaf, at.index);
-    remove_entry(leaf, at.index);
+    const std::uint64_t last = end_of(leaf, at.index);
+    remove_from(leaf, at.index);
     --size_;
     if (leaf.parent != nullptr && leaf.parent->plain.first[at.child] == last)
       base::set_most(leaf, at.child, overlap_leaves::most(leaf));
@@ -118,25 +119,24 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
       if (level == 1) prefetch(at.leaf);
     }
     Probe::visit();
-    at.index = count_less(at.leaf->plain.last, first);
+    at.index = begin_before(*at.leaf, first);
     if (at.index < at.leaf->count) return at;
     node* next = at.leaf->next;
     if (next != nullptr) Probe::visit();
     return next == nullptr ? place{} : place{next, 0, base::child_of(*next)};
   }
 
-  /// Calls f(leaf, index) for each entry that overlaps [first, last], in order, until one answers
-  /// false.
+  /// Calls f(leaf, index, value) for each entry that overlaps [first, last], in order, until one
+  /// answers false.
   template <class F>
   void for_each_overlap(std::uint64_t first, std::uint64_t last, F f) const {
-    visit_overlaps(
-        first, last, [&](const node& a, std::uint64_t in_a, const node& b, std::uint64_t in_b) {
-          for (std::uint64_t hits = in_a | in_b << node::capacity; hits != 0; hits &= hits - 1) {
-            const auto n = static_cast<unsigned>(std::countr_zero(hits));
-            if (!f(n < node::capacity ? a : b, n % node::capacity)) return false;
-          }
-          return true;
-        });
+    visit_overlaps(first, last, [&](const node& leaf, leaf_hits hits) {
+      for (std::uint64_t bits = hits.bits; bits != 0; bits &= bits - 1) {
+        const auto n = static_cast<unsigned>(std::countr_zero(bits));
+        if (!f(leaf, n, hits.value[n])) return false;
+      }
+      return true;
+    });
   }
 
   /// Copies the words of the entries that overlap [first, last], in order, to `out`, as many as
@@ -145,23 +145,18 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   std::size_t copy_overlaps(std::uint64_t first, std::uint64_t last, std::byte* out,
                             std::size_t room) const noexcept {
     std::size_t found = 0;
-    visit_overlaps(
-        first, last, [&](const node& a, std::uint32_t in_a, const node& b, std::uint32_t in_b) {
-          constexpr std::size_t word = sizeof(std::uint64_t);
-          if (found + 2 * node::capacity <= room) {
-            found += pick_words(a.plain.value, in_a, out + found * word);
-            found += pick_words(b.plain.value, in_b, out + found * word);
-            return true;
-          }
-          std::byte picked[2 * node::capacity * word];
-          const unsigned from_a = pick_words(a.plain.value, in_a, picked);
-          const unsigned both = from_a + pick_words(b.plain.value, in_b, picked + from_a * word);
-          if (found < room)
-            std::memcpy(out + found * word, picked,
-                        std::min<std::size_t>(room - found, both) * word);
-          found += both;
-          return true;
-        });
+    visit_overlaps(first, last, [&](const node&, leaf_hits hits) {
+      if (found + node::packed_capacity <= room) {
+        found += pick_words(hits.value, hits.bits, out + found * word);
+        return true;
+      }
+      std::byte picked[node::packed_capacity * word];
+      const unsigned more = pick_words(hits.value, hits.bits, picked);
+      if (found < room)
+        std::memcpy(out + found * word, picked, std::min<std::size_t>(room - found, more) * word);
+      found += more;
+      return true;
+    });
     return found;
   }
 
@@ -175,27 +170,31 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     std::uint64_t reach = 0;  // the greatest last address of what begins at `first` or before
     bool used = false;
     if (leaf != nullptr) {
-      const auto pass = [&](unsigned entries) noexcept {
-        if (entries != 0)
-          reach = std::max(reach, greatest(leaf->plain.first, entries)), used = true;
+      const auto pass = [&](unsigned entries, std::uint64_t most) noexcept {
+        if (entries != 0) reach = std::max(reach, most), used = true;
       };
       for (unsigned level = height_; level != 0; --level) {
         Probe::visit();
-        const unsigned c = not_behind(*leaf, leaf->count - 1, first);
-        pass(c);
+        const unsigned c = children_not_behind(*leaf, first);
+        pass(c, greatest(leaf->plain.first, c));
         leaf = leaf->child(c);
         prefetch(leaf);
       }
       Probe::visit();
-      index = not_behind(*leaf, leaf->count, first);
-      pass(index);
+      index = not_behind(*leaf, first);
+      pass(index, reach_of(*leaf, index));
       used = used && reach >= first;
     }
     for (;; used = !used) {  // `first` is where the span begins
       if (used) {
         while (leaf != nullptr && reach < last) {
-          for (; index < leaf->count && begin(*leaf, index) <= reach + 1; ++index)
-            reach = std::max(reach, end(*leaf, index));
+          with_form(*leaf, [&](auto range_at, auto) noexcept {
+            unsigned n = index;
+            std::uint64_t most = reach;
+            for (; n < leaf->count && range_at(n).second <= most + 1; ++n)
+              most = std::max(most, range_at(n).first);
+            index = n, reach = most;
+          });
           if (index < leaf->count) break;
           leaf = ahead.onward(leaf), index = 0;
         }
@@ -204,27 +203,12 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
         first = reach + 1;
       } else {
         if (leaf != nullptr && index == leaf->count) leaf = ahead.onward(leaf), index = 0;
-        if (leaf == nullptr || begin(*leaf, index) > last)
+        if (leaf == nullptr || begin_of(*leaf, index) > last)
           return static_cast<void>(f(first, last, false));
-        if (!f(first, begin(*leaf, index) - 1, false)) return;
-        first = begin(*leaf, index), reach = end(*leaf, index++);
+        if (!f(first, begin_of(*leaf, index) - 1, false)) return;
+        first = begin_of(*leaf, index), reach = end_of(*leaf, index++);
       }
     }
-  }
-
-  /// Empty, or the name of the first invariant that does not hold.
-  std::string_view verify() const noexcept {
-    if (root_ == nullptr) {
-      const bool nothing = size_ == 0 && base::node_bytes() == 0 && height_ == 0;
-      return nothing ? "" : "counts";
-    }
-    soundness seen;
-    seen.below(*this, *root_, height_, true, true, 0, top);
-    seen.require(root_->parent == nullptr && seen.leaf->next == nullptr && tail_ == seen.leaf,
-                 "links");
-    const std::size_t bytes = seen.nodes * sizeof(node);
-    seen.require(seen.entries == size_ && bytes == base::node_bytes(), "counts");
-    return seen.wrong;
   }
 
  private:
@@ -237,59 +221,53 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   using base::split_nodes;
   using base::stock;
 
+  static constexpr std::size_t word = sizeof(std::uint64_t);
   static constexpr unsigned highest = 24;  // more levels than 2^64 entries need
 
-  /// How many of the first `count` sorted words of a node are not behind `a`.
-  static unsigned not_behind(const node& n, unsigned count, std::uint64_t a) noexcept {
-    return a == top ? count : count_less(n.plain.last, a + 1);
+  /// The last child that may have an entry which does not begin behind `a`.
+  static unsigned children_not_behind(const node& n, std::uint64_t a) noexcept {
+    return a == top ? n.count - 1 : count_less(n.plain.last, a + 1);
   }
-  /// One bit for each entry of a leaf that overlaps [first, last].
-  static std::uint32_t hits(const node& leaf, std::uint64_t first, std::uint64_t last) noexcept {
-    return at_least(leaf.plain.first, node::capacity, first) &
-           used_bits(not_behind(leaf, leaf.count, last));
+  /// The first of some children, which a compiler does not know to be any.
+  static const node* first_child(const node& n, std::uint32_t children) noexcept {
+    return n.child(static_cast<unsigned>(std::countr_zero(children)) % node::capacity);
   }
-  /// Calls f(a, bits of a, b, bits of b) for the leaves that may have entries which overlap [first,
-  /// last], two at a time, in order, until it answers false. The bits are those of the entries.
+  /// Calls f(leaf, hits) for the leaves that may have entries which overlap [first, last], in order,
+  /// until it answers false.
   template <class F>
   void visit_overlaps(std::uint64_t first, std::uint64_t last, F f) const {
     if (root_ == nullptr) return;
-    struct level_of_inner {
+    struct siblings {
       const node* inner;
-      std::uint32_t children;  // those still to be visited
+      std::uint32_t children;  // those still to be visited, of which there is one
+      unsigned level;
     };
-    level_of_inner above[highest];  // [n]: the parent of what is visited n levels above the leaves
+    siblings later[highest];
+    unsigned pending = 0;
     const node* n = root_;
     for (unsigned level = height_;;) {
       Probe::visit();
       if (level == 0) {
-        f(*n, hits(*n, first, last), *n, std::uint32_t{0});
-        return;
-      }
-      // Words that are not in use are behind every `last` but the top, for which they are counted.
-      std::uint32_t children = at_least(n->plain.first, node::capacity, first) &
-                               (used_bits(not_behind(*n, n->count - 1, last)) << 1 | 1);
-      if (level == 1) {
-        // Two leaves at a time, without a branch on whether there is a second.
-        while (children != 0) {
-          const auto left = static_cast<unsigned>(std::countr_zero(children));
-          children &= children - 1;
-          const unsigned right =
-              children == 0 ? left : static_cast<unsigned>(std::countr_zero(children));
-          const std::uint32_t both = children == 0 ? 0 : ~std::uint32_t{0};
-          children &= children - 1;
-          const node &a = *n->child(left), &b = *n->child(right);
-          prefetch_words(a.plain.value), prefetch_words(b.plain.value);
-          Probe::visit(), Probe::visit();
-          if (!f(a, hits(a, first, last), b, hits(b, first, last) & both)) return;
-        }
+        const leaf_hits hits = leaf_hits::of(*n, first, last);
+        prefetch_values(*n);
+        if (!f(*n, hits)) return;
       } else {
-        above[--level] = {n, children};
+        const std::uint32_t children =
+            overlapping_children(n->plain.last, n->plain.first, n->count, first, last);
+        if (children != 0) {
+          const std::uint32_t rest = children & (children - 1);
+          if (rest != 0) later[pending++] = {n, rest, level};
+          n = first_child(*n, children);
+          --level;
+          continue;
+        }
       }
-      while (level < height_ && above[level].children == 0) ++level;
-      if (level == height_) return;
-      std::uint32_t& rest = above[level].children;
-      n = above[level].inner->child(static_cast<unsigned>(std::countr_zero(rest)));
-      rest &= rest - 1;
+      if (pending == 0) return;
+      siblings& next = later[pending - 1];
+      n = first_child(*next.inner, next.children);
+      level = next.level - 1;
+      next.children &= next.children - 1;
+      if (next.children == 0) --pending;
     }
   }
 
@@ -300,14 +278,14 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     unsigned child = 0;
     for (unsigned level = height_; level != 0; --level) {
       Probe::visit();
-      child = not_behind(*n, n->count - 1, first);
+      child = children_not_behind(*n, first);
       std::uint64_t& reach = n->plain.first[child];
       n = n->child(child);
       if (level == 1) prefetch(n);
       if (reach < last) reach = last;
     }
     Probe::visit();
-    return {n, not_behind(*n, n->count, first), child};
+    return {n, not_behind(*n, first), child};
   }
 
   /// Puts an entry into a full leaf. Requires: the pool holds split_nodes().
@@ -315,16 +293,19 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
                    std::uint64_t value) noexcept {
     node& left = *at.leaf;
     node& right = *new_node();
-    const bool append = at.index == node::capacity && left.next == nullptr;
+    const bool append = at.index == left.count && left.next == nullptr;
     const bool prepend = at.index == 0 && left.previous == nullptr;
-    const unsigned keep = append ? node::capacity : prepend ? 0 : node::capacity / 2;
-    share_entries(left, right, keep);
+    const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
+    begin_leaf(right, leaf_form::of(left));
+    share_leaves(left, right, keep);
     base::chain(left, right);
     const bool goes_left = at.index <= keep && !append;
     const place put = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
-    insert_entry(*put.leaf, put.index, last, first, value);
+    [[maybe_unused]] const bool room = make_place(*put.leaf, last, first);
+    IOPT_ASSERT(room);
+    insert_into(*put.leaf, put.index, last, first, value);
     ++size_;
-    base::link(left, at.child, right, begin(right, 0), append, prepend);
+    base::link(left, at.child, right, begin_of(right, 0), append, prepend);
     return put;
   }
 
@@ -337,62 +318,16 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     const unsigned total = left.count + right.count;
     const unsigned flat = at.leaf == &left ? at.index : left.count + at.index;
     if (total <= joint) {
-      share_entries(left, right, total);
+      share_leaves(left, right, total);
       base::join_leaves(p, l);
       return {&left, flat, base::child_of(left)};
     }
-    share_entries(left, right, total / 2);
-    p.plain.last[l] = begin(right, 0);
+    share_leaves(left, right, total / 2);
+    p.plain.last[l] = begin_of(right, 0);
     p.plain.first[l] = overlap_leaves::most(left),
     p.plain.first[l + 1] = overlap_leaves::most(right);
     return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
   }
-
-  /// soundness: what a walk over all nodes, for verify(), has seen.
-  struct soundness {
-    std::string_view wrong;
-    const node* leaf = nullptr;  // the last one
-    std::size_t entries = 0;
-    std::size_t nodes = 0;
-
-    bool require(bool holds, std::string_view name) noexcept {
-      if (!holds && wrong.empty()) wrong = name;
-      return wrong.empty();
-    }
-    /// Checks a subtree between two fences; answers how far it reaches.
-    std::uint64_t below(const overlap_tree& tree, const node& n, unsigned level, bool leftmost,
-                        bool rightmost, std::uint64_t low, std::uint64_t high) noexcept {
-      ++nodes;
-      const unsigned few = level == 0 ? 1 : 2;  // in the root and at either end
-      const bool outer = &n == tree.root_ || leftmost || rightmost;
-      const unsigned fewest = outer ? few : least;
-      if (!require(n.count >= fewest && n.count <= node::capacity, "occupancy")) return 0;
-      for (unsigned w = level == 0 ? n.count : n.count - 1; w < node::capacity; ++w)
-        if (!require(n.plain.last[w] == top, "words")) return 0;
-      std::uint64_t reach = 0;
-      if (level == 0) {
-        require(n.previous == leaf && (leaf == nullptr || leaf->next == &n), "links");
-        leaf = &n;
-        for (unsigned e = 0; e < n.count; ++e, ++entries) {
-          require(begin(n, e) <= end(n, e), "entries");
-          require(e == 0 || begin(n, e - 1) <= begin(n, e), "order");
-          reach = std::max(reach, end(n, e));
-        }
-        require(low <= begin(n, 0) && begin(n, n.count - 1) <= high, "fences");
-        return reach;
-      }
-      for (unsigned c = 0; c < n.count && wrong.empty(); ++c) {
-        if (!require(n.child(c)->parent == &n, "links")) return 0;
-        const bool final = c + 1 == n.count;
-        const std::uint64_t known =
-            below(tree, *n.child(c), level - 1, leftmost && c == 0, rightmost && final,
-                  c == 0 ? low : n.plain.last[c - 1], final ? high : n.plain.last[c]);
-        require(known == n.plain.first[c], "reach");
-        reach = std::max(reach, known);
-      }
-      return reach;
-    }
-  };
 };
 
 }  // namespace iopt::detail

@@ -1,0 +1,124 @@
+// tests/containers/overlap_words_test.cpp - what overlap_map asks of arrays, against plain loops.
+#include "iopt/containers/overlap_words.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "tests/catch.hpp"
+
+namespace {
+
+using iopt::top;
+using random_bits = std::mt19937_64;
+
+/// A word that lies near 0, near the middle, near all-ones or anywhere.
+template <class Word>
+Word draw(random_bits& random) {
+  const Word small = static_cast<Word>(random() % 64);
+  switch (random() % 4) {
+    case 0: return small;
+    case 1: return static_cast<Word>(top) - small;
+    case 2: return (Word{1} << (8 * sizeof(Word) - 1)) + small - 32;
+    default: return static_cast<Word>(random());
+  }
+}
+
+template <class Word, unsigned N>
+struct alignas(64) array_of {
+  std::array<Word, N> word{};
+};
+using words = array_of<std::uint64_t, 32>;
+using values = array_of<std::uint64_t, 48>;
+using keys = array_of<std::uint32_t, 48>;
+
+/// Up to `most` + 1 ranges, ascending by begin; what is unused is all-ones there, and any behind.
+template <class Array>
+unsigned draw_ranges(random_bits& random, Array& begin, Array& end) {
+  using word_type = typename decltype(begin.word)::value_type;
+  const auto count = static_cast<unsigned>(random() % (begin.word.size() + 1));
+  begin.word.fill(static_cast<word_type>(top));
+  for (unsigned n = 0; n < count; ++n) begin.word[n] = draw<word_type>(random);
+  std::sort(begin.word.begin(), begin.word.begin() + count);
+  for (word_type& word : end.word) word = draw<word_type>(random);
+  for (unsigned n = 0; n < count; ++n) end.word[n] = std::max(begin.word[n], end.word[n]);
+  return count;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the twins of overlapping agree with a plain loop", "[overlap_words]", words,
+                   keys) {
+  random_bits random(1);
+  for (int step = 0; step < 20000; ++step) {
+    TestType begin, end;
+    using word_type = typename decltype(begin.word)::value_type;
+    const unsigned count = draw_ranges(random, begin, end);
+    word_type first = draw<word_type>(random), last = draw<word_type>(random);
+    if (count != 0 && random() % 2) first = end.word[random() % count];
+    if (count != 0 && random() % 2) last = begin.word[random() % count];
+    if (first > last) std::swap(first, last);
+    std::uint64_t bits = 0;
+    for (unsigned n = 0; n < count; ++n)
+      if (begin.word[n] <= last && first <= end.word[n]) bits |= std::uint64_t{1} << n;
+    const auto *b = begin.word.data(), *e = end.word.data();
+    if (iopt::detail::overlapping(b, e, count, first, last) != bits ||
+        iopt::detail::overlapping_portable(b, e, count, first, last) != bits)
+      FAIL("step " << step << ", " << first << " to " << last);
+  }
+}
+
+TEST_CASE("the twins of overlapping_children agree with a plain loop", "[overlap_words]") {
+  random_bits random(2);
+  for (int step = 0; step < 20000; ++step) {
+    words fences, reach;
+    const unsigned count = std::max(1u, draw_ranges(random, fences, reach));
+    fences.word[count - 1] = top;  // the last child has none
+    std::uint64_t first = draw<std::uint64_t>(random), last = draw<std::uint64_t>(random);
+    if (random() % 2) first = reach.word[random() % count];
+    if (random() % 2) last = fences.word[random() % count];
+    if (first > last) std::swap(first, last);
+    std::uint32_t bits = 0;
+    for (unsigned n = 0; n < count; ++n) {
+      const std::uint64_t low = n == 0 ? 0 : fences.word[n - 1];
+      if (low <= last && first <= reach.word[n]) bits |= std::uint32_t{1} << n;
+    }
+    const auto *f = fences.word.data(), *r = reach.word.data();
+    if (iopt::detail::overlapping_children(f, r, count, first, last) != bits ||
+        iopt::detail::overlapping_children_portable(f, r, count, first, last) != bits)
+      FAIL("step " << step << ", " << first << " to " << last);
+  }
+}
+
+TEMPLATE_TEST_CASE("the twins of pick_words agree, and stay in the array", "[overlap_words]", words,
+                   values) {
+  random_bits random(6);
+  constexpr std::size_t size = TestType{}.word.size();
+  for (int step = 0; step < 20000; ++step) {
+    TestType w, a, b;
+    for (std::uint64_t& word : w.word) word = random();
+    std::uint64_t bits = random();
+    for (auto times = random() % 4; times != 0; --times) bits &= random();  // few
+    if (step % 16 == 0) bits = ~std::uint64_t{0};
+    if (step % 4 == 0) bits = (bits & 0xff) << random() % 64;  // side by side
+    bits &= (std::uint64_t{1} << size) - 1;
+    const auto bytes = [](TestType& to) {
+      return std::as_writable_bytes(std::span(to.word)).data();
+    };
+    // Exactly as long as it is allowed to be read and written.
+    std::vector<std::uint64_t> exact(w.word.begin(), w.word.end()), out(size);
+    const unsigned n = iopt::detail::pick_words(w.word.data(), bits, bytes(a));
+    const unsigned m = iopt::detail::pick_words_portable(w.word.data(), bits, bytes(b));
+    const unsigned k =
+        iopt::detail::pick_words(exact.data(), bits, std::as_writable_bytes(std::span(out)).data());
+    if (n != m || n != k || n != static_cast<unsigned>(std::popcount(bits)) ||
+        !std::equal(a.word.begin(), a.word.begin() + n, b.word.begin()) ||
+        !std::equal(a.word.begin(), a.word.begin() + n, out.begin()))
+      FAIL("step " << step);
+  }
+}
