@@ -104,6 +104,36 @@ TEST_CASE("a leaf is packed where all its ranges end in the window too", "[overl
   CHECK(leaf.is_packed);
 }
 
+TEST_CASE("a packed leaf is asked for what lies at the ends of its window", "[overlap_leaf]") {
+  for (const std::uint64_t low : {std::uint64_t{0}, 5 * window, top - window + 1}) {
+    const std::uint64_t high = low + window - 1;
+    area_map_node leaf = empty_leaf();
+    REQUIRE(put(leaf, 0, {low, low, 1}));
+    REQUIRE(put(leaf, 1, {high, high, 2}));
+    REQUIRE(leaf.is_packed);
+    CHECK(begin_before(leaf, low) == 0);
+    CHECK(begin_before(leaf, low + 1) == 1);
+    CHECK(begin_before(leaf, high) == 1);
+    CHECK(not_behind(leaf, low) == 1);
+    CHECK(not_behind(leaf, high - 1) == 1);
+    CHECK(not_behind(leaf, high) == 2);
+    CHECK(not_behind(leaf, top) == 2);
+    CHECK(leaf_hits::of(leaf, 0, low).bits == 1);
+    CHECK(leaf_hits::of(leaf, low + 1, high - 1).bits == 0);
+    CHECK(leaf_hits::of(leaf, high, top).bits == 2);
+    CHECK(leaf_hits::of(leaf, 0, top).bits == 3);
+    if (low != 0) {
+      CHECK(begin_before(leaf, low - 1) == 0);
+      CHECK(not_behind(leaf, low - 1) == 0);
+      CHECK(leaf_hits::of(leaf, 0, low - 1).bits == 0);
+    }
+    if (high != top) {
+      CHECK(begin_before(leaf, high + 1) == 2);
+      CHECK(leaf_hits::of(leaf, high + 1, top).bits == 0);
+    }
+  }
+}
+
 TEST_CASE("what a leaf says of its ranges is what loops find", "[overlap_leaf]") {
   random_bits random(2);
   int packed = 0, plain = 0, full = 0;
