@@ -62,6 +62,7 @@ TEST_CASE("every invariant of overlapping ranges is checked", "[overlap_check]")
   CHECK(name_of(t, leaf->count, std::uint32_t{7}) == "occupancy");
   CHECK(name_of(t, leaf->count, std::uint32_t{49}) == "occupancy");
   CHECK(name_of(t, inner->count, std::uint32_t{33}) == "occupancy");
+  CHECK(name_of(t, root(t)->count, std::uint32_t{33}) == "occupancy");  // no leaf is looked at
   CHECK(name_of(t, leaf->parent, root(t)) == "links");
   CHECK(name_of(t, root(t)->parent, inner) == "links");
   CHECK(name_of(t, leaf->next, inner) == "links");

@@ -34,6 +34,7 @@ class overlap_tree_check {
     }
     overlap_tree_check seen(tree);
     seen.below(*tree.root(), tree.height(), true, true, 0, top);
+    if (!seen.wrong_.empty()) return seen.wrong_;  // perhaps before the first leaf
     seen.require(tree.root()->parent == nullptr && seen.leaf_->next == nullptr &&
                      tree.last_leaf() == seen.leaf_,
                  "links");
