@@ -129,6 +129,7 @@ TEST_CASE("a packed leaf is asked for what lies at the ends of its window", "[ov
     }
     if (high != top) {
       CHECK(begin_before(leaf, high + 1) == 2);
+      CHECK(leaf_hits::of(leaf, low + 1, high + 1).bits == 2);
       CHECK(leaf_hits::of(leaf, high + 1, top).bits == 0);
     }
   }
