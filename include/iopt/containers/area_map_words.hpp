@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -23,7 +24,7 @@
 
 namespace iopt::detail {
 
-/// One bit for each of `count` words, which are no more than Bits has, and fewer than 64.
+/// One bit for each of `count` words, of which there are at most 48, and no more than Bits has bits.
 template <class Bits = std::uint32_t>
 constexpr Bits used_bits(std::uint32_t count) noexcept {
   return static_cast<Bits>((std::uint64_t{1} << count) - 1);

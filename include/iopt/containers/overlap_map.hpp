@@ -7,8 +7,8 @@
 //
 // overlap_tree.hpp says how it works.
 //
-// Layer: containers. Includes: base, containers/leaf_cursor.hpp, containers/overlap_tree.hpp, the
-// standard library.
+// Layer: containers. Includes: base, containers/leaf_cursor.hpp, containers/overlap_check.hpp,
+// containers/overlap_leaf.hpp, containers/overlap_tree.hpp, the standard library.
 #pragma once
 
 #include <concepts>

@@ -8,9 +8,9 @@
 // there.
 //
 // Fences need not be exact: none below a child begins before the fence on its left, or behind the
-// one on its right. Erasing moves no fence.
+// one on its right. So erasing moves none but between two leaves that share what they have.
 //
-// Layer: containers. Includes: base, containers/area_map_leaf.hpp, containers/node_tree.hpp,
+// Layer: containers. Includes: base, containers/area_map_*.hpp, containers/node_tree.hpp,
 // containers/overlap_leaf.hpp, containers/overlap_words.hpp, the standard library.
 #pragma once
 
@@ -45,7 +45,7 @@ struct overlap_leaves {
 
 /// overlap_tree: a multiset of closed ranges of words, each with a word.
 ///
-/// Invariants  In the order of verify():
+/// Invariants  In the order of overlap_tree_check:
 ///             entries      first <= last
 ///             order        first addresses never fall
 ///             words        unused sorted words are all-ones; inner nodes are plain
@@ -239,7 +239,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     if (root_ == nullptr) return;
     struct siblings {
       const node* inner;
-      std::uint32_t children;  // those still to be visited, of which there is one
+      std::uint32_t children;  // those still to be visited, one at least
       unsigned level;
     };
     siblings later[highest];

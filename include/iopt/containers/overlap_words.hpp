@@ -3,8 +3,8 @@
 // As in area_map_words.hpp: portable code, with twins for AVX-512 and AVX2 that the tests hold to the
 // portable answer.
 //
-// Layer: containers. Includes: containers/area_map_lanes.hpp, containers/area_map_words.hpp, the
-// standard library.
+// Layer: containers. Includes: base/address.hpp, containers/area_map_lanes.hpp,
+// containers/area_map_words.hpp, the standard library.
 #pragma once
 
 #include <array>
@@ -14,6 +14,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "iopt/base/address.hpp"
 #include "iopt/containers/area_map_lanes.hpp"
 #include "iopt/containers/area_map_words.hpp"
 
