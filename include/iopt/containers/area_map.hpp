@@ -1,13 +1,13 @@
 // iopt/containers/area_map.hpp - a map of disjoint closed ranges: the address space of a table.
 //
-// A B+tree with up to 48 entries a node: one search finds an entry, the entry in the way of a new one, or
-// the hole to put it in. Each inner node knows the longest hole below each child, so the lowest
-// hole that is long enough is found without a walk over the short ones.
+// A B+tree with up to 48 entries a node: one search finds an entry, the entry in the way of a new
+// one, or the hole to put it in. Each inner node knows the longest hole below each child, so the
+// lowest hole that is long enough is found without a walk over the short ones.
 //
 // area_map_node.hpp says what a node holds, area_map_tree.hpp how nodes hang together.
 //
-// Layer: containers. Includes: base, containers/area_map_*.hpp, containers/leaf_cursor.hpp, the standard
-// library.
+// Layer: containers. Includes: base, containers/area_map_*.hpp, containers/leaf_cursor.hpp, the
+// standard library.
 #pragma once
 
 #include <algorithm>
@@ -54,8 +54,9 @@ struct hole_request {
 /// Errors      insert(), split(), carve(), widen() and reserve(): not_enough_memory; insert() and
 ///             widen(): file_exists, with the first address of the lowest entry in the way. On
 ///             error nothing has changed. All else cannot fail, and erase() allocates nothing.
-/// Cost        n entries: insert, erase, find, split, carve, narrow, widen O(log n), one descent each;
-///             next, prev O(1); nodes at most n / 4 + 40. A split of a node writes to its children.
+/// Cost        n entries: insert, erase, find, split, carve, narrow, widen O(log n), one descent
+///             each, none where approach() or seek() was there; next, prev O(1); nodes at most
+///             n / 4 + 40. A split of a node writes to its children.
 ///             lowest_hole O(log n) for each hole that is long enough and is refused, once more for
 ///             the one taken, and O(log n) beside.
 /// Threads     Thread-compatible: const calls may run together.
