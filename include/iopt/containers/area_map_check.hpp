@@ -50,17 +50,6 @@ class area_tree_check {
     return holds;
   }
 
-  static bool plain_well(const node& n, unsigned level) noexcept {
-    for (unsigned w = level == 0 ? n.count : n.count - 1; w < node::capacity; ++w)
-      if (n.plain.last[w] != top) return false;
-    return true;
-  }
-  static bool packed_well(const node& n) noexcept {
-    for (unsigned w = n.count; w < node::packed_capacity; ++w)
-      if (n.packed.last[w] != ~std::uint32_t{0}) return false;
-    return (n.base & leaf_form::in_window) == 0;
-  }
-
   /// Checks a subtree whose fence is `fence`; answers its longest hole.
   void below(const node* n, unsigned level, bool leftmost, bool rightmost, std::uint64_t fence,
              std::uint64_t& longest) noexcept {
@@ -69,10 +58,9 @@ class area_tree_check {
                                 : !leftmost && !rightmost ? Tree::least
                                 : level == 0              ? 1
                                                           : 2;
-    const leaf_form form = leaf_form::of(*n);
-    if (!require(n->count >= least && n->count <= form.capacity(), "occupancy")) return;
-    if (!require(form.is_packed ? level == 0 && packed_well(*n) : plain_well(*n, level), "words"))
-      return;
+    const unsigned most = leaf_form::of(*n).capacity();
+    if (!require(n->count >= least && n->count <= most, "occupancy")) return;
+    if (!require(has_sound_words(*n, level), "words")) return;
     if (level == 0) return leaf(*n, rightmost, fence, longest);
     longest = 0;
     for (unsigned c = 0; c < n->count; ++c) {

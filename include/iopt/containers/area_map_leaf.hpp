@@ -128,6 +128,18 @@ struct leaf_form {
   }
 };
 
+/// Whether a node so many levels above the leaves has a form that it may have, and the words that it
+/// does not use are all-ones. Requires: it has no more entries than the form holds.
+inline bool has_sound_words(const area_map_node& n, unsigned level) noexcept {
+  constexpr auto unused = [](const auto* from, const auto* to) noexcept {
+    return std::all_of(from, to, [](auto word) noexcept { return word == decltype(word)(-1); });
+  };
+  const unsigned used = level == 0 ? n.count : n.count - 1;
+  if (!n.is_packed) return unused(n.plain.last + used, std::end(n.plain.last));
+  return level == 0 && unused(n.packed.last + used, std::end(n.packed.last)) &&
+         (n.base & leaf_form::in_window) == 0;
+}
+
 /// Gives a node as it comes from the pool that form: what is unused there is all-ones in both.
 inline void begin_leaf(area_map_node& leaf, leaf_form form) noexcept {
   IOPT_ASSERT(leaf.count == 0);
@@ -224,21 +236,21 @@ inline bool make_place(area_map_node& leaf, std::uint64_t first, std::uint64_t l
 /// Puts an entry before entry `at`. Requires: has_place().
 inline void insert_into(area_map_node& leaf, unsigned at, std::uint64_t first, std::uint64_t last,
                         std::uint64_t value) noexcept {
-  IOPT_ASSERT(at <= leaf.count && has_place(leaf, first, last));
+  IOPT_ASSERT(has_place(leaf, first, last));
   if (!leaf.is_packed) return insert_entry(leaf, at, first, last, value);
-  insert_word(leaf.packed.last, at, leaf.count, key_of(leaf, last));
-  insert_word(leaf.packed.first, at, leaf.count, key_of(leaf, first));
-  insert_word<area_map_node::packed_capacity>(leaf.packed.value, at, leaf.count, value);
-  ++leaf.count;
+  insert_words(leaf.packed, at, leaf.count, key_of(leaf, first), key_of(leaf, last), value);
+}
+/// The same where the leaf has a form for it, if not the one it is in.
+inline void put_into(area_map_node& leaf, unsigned at, std::uint64_t first, std::uint64_t last,
+                     std::uint64_t value) noexcept {
+  [[maybe_unused]] const bool room = make_place(leaf, first, last);
+  IOPT_ASSERT(room);
+  insert_into(leaf, at, first, last, value);
 }
 
 inline void remove_from(area_map_node& leaf, unsigned at) noexcept {
   if (!leaf.is_packed) return remove_entry(leaf, at);
-  IOPT_ASSERT(at < leaf.count);
-  remove_word(leaf.packed.last, at, leaf.count);
-  remove_word(leaf.packed.first, at, leaf.count);
-  remove_word<area_map_node::packed_capacity>(leaf.packed.value, at, leaf.count);
-  --leaf.count;
+  remove_words(leaf.packed, at, leaf.count);
 }
 
 /// Gives an entry another range, and the leaf another form if the range is larger and needs it.

@@ -112,22 +112,34 @@ inline void prefetch(const area_map_node* n) noexcept {
 
 // ---- entries ---------------------------------------------------------------------------------
 
+/// Puts an entry before entry `at` of `count`, which are fewer than the words are.
+template <class Words, class Key>
+inline void insert_words(Words& words, unsigned at, std::uint32_t& count, Key first, Key last,
+                         std::uint64_t value) noexcept {
+  IOPT_ASSERT(at <= count && count < std::size(words.last));
+  insert_word(words.last, at, count, last);
+  insert_word(words.first, at, count, first);
+  insert_word<std::extent_v<decltype(Words::value)>>(words.value, at, count, value);
+  ++count;
+}
+
+template <class Words>
+inline void remove_words(Words& words, unsigned at, std::uint32_t& count) noexcept {
+  IOPT_ASSERT(at < count);
+  remove_word(words.last, at, count);
+  remove_word(words.first, at, count);
+  remove_word<std::extent_v<decltype(Words::value)>>(words.value, at, count);
+  --count;
+}
+
 /// Puts an entry before entry `at` of a plain node that is not full.
 inline void insert_entry(area_map_node& n, unsigned at, std::uint64_t first, std::uint64_t last,
                          std::uint64_t value) noexcept {
-  IOPT_ASSERT(at <= n.count && !n.full());
-  insert_word(n.plain.last, at, n.count, last);
-  insert_word(n.plain.first, at, n.count, first);
-  insert_word(n.plain.value, at, n.count, value);
-  ++n.count;
+  insert_words(n.plain, at, n.count, first, last, value);
 }
 
 inline void remove_entry(area_map_node& n, unsigned at) noexcept {
-  IOPT_ASSERT(at < n.count);
-  remove_word(n.plain.last, at, n.count);
-  remove_word(n.plain.first, at, n.count);
-  remove_word(n.plain.value, at, n.count);
-  --n.count;
+  remove_words(n.plain, at, n.count);
 }
 
 /// Moves entries between the words of two nodes until the left one has `keep`.

@@ -33,6 +33,11 @@ namespace iopt::detail {
 template <class Probe>
 struct area_leaves {
   static std::uint64_t most(const area_map_node& leaf) noexcept { return longest_hole(leaf); }
+  static std::uint64_t meet(const area_map_node& left, area_map_node& right) noexcept {
+    const std::uint64_t last = last_of(left, left.count - 1);
+    right.space_first = last + 1;
+    return last;
+  }
   static unsigned child_of(const area_map_node& n) noexcept {
     Probe::visit();
     return count_less(n.parent->plain.last, last_of(n, 0));
@@ -59,7 +64,6 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
 
  public:
   using base::child_of;
-  using base::joint;
   using base::least;
   using typename base::node;
   using typename base::place;
@@ -128,7 +132,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const std::uint64_t first = first_of(leaf, at.index), last = last_of(leaf, at.index);
     near_ = {};
     const auto cut = [=](node& part, unsigned index) noexcept {
-      put(part, index, left_last + 1, last, value);
+      put_into(part, index, left_last + 1, last, value);
       set_range(part, index - 1, first, left_last);
     };
     ++at.index;
@@ -216,13 +220,14 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   }
 
   using base::height_;
-  using base::pool_;
   using base::root_;
   using base::size_;
   using base::tail_;
 
   using base::end;
   using base::new_node;
+  using base::rebalance_leaf;
+  using base::split_leaf;
   using base::split_nodes;
   using base::stock;
 
@@ -254,14 +259,7 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     const std::uint64_t space = hole_first(leaf, at.index);
     const std::uint64_t broken = behind_all ? 0 : behind - space;
     if (behind_all) last_ = last;
-    if (!room) {
-      const bool append = at.index == leaf.count && leaf.next == nullptr;
-      const bool prepend = at.index == 0 && leaf.previous == nullptr;
-      ++size_;
-      return split_leaf(at, append, prepend, [&](node& part, unsigned index) noexcept {
-        put(part, index, first, last, value);
-      });
-    }
+    if (!room) return split_leaf(at, first, last, value);
     insert_into(leaf, at.index, first, last, value);
     ++size_;
     if (leaf.parent != nullptr) {
@@ -312,55 +310,6 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     while (child + 1 == n->parent->count) n = n->parent, child = child_of(*n);
     n->parent->plain.last[child] = last;
     set_hole(next, next_child, longest_hole(next));
-  }
-
-  // ---- growth ----
-  /// Puts an entry into a leaf that has a form for it, if not the one it is in.
-  static void put(node& leaf, unsigned index, std::uint64_t first, std::uint64_t last,
-                  std::uint64_t value) noexcept {
-    [[maybe_unused]] const bool room = make_place(leaf, first, last);
-    IOPT_ASSERT(room);
-    insert_into(leaf, index, first, last, value);
-  }
-
-  /// Makes two leaves of one that has no room, and change(leaf, index) for the entry at `at`, or the
-  /// one that goes there, in its new leaf. Requires: the pool holds split_nodes().
-  template <class Change>
-  place split_leaf(place at, bool append, bool prepend, Change change) noexcept {
-    node& left = *at.leaf;
-    node& right = *new_node();
-    const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
-    begin_leaf(right, leaf_form::of(left));  // so that sharing is a copy
-    share_leaves(left, right, keep);
-    base::chain(left, right);
-    const bool goes_left = at.index <= keep && !append;
-    const place at_new = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
-    change(*at_new.leaf, at_new.index);
-    const std::uint64_t left_last = last_of(left, left.count - 1);
-    right.space_first = left_last + 1;
-    base::link(left, at.child, right, left_last, append, prepend);
-    return at_new;
-  }
-
-  // ---- shrinking ----
-  /// Joins a small leaf with a neighbour, or shares the neighbour's entries with it.
-  place rebalance_leaf(place at) noexcept {
-    node& p = *at.leaf->parent;
-    const unsigned l = at.child + 1 < p.count ? at.child : at.child - 1;
-    node &left = *p.child(l), &right = *p.child(l + 1);
-    Probe::visit(), Probe::visit();
-    const unsigned total = left.count + right.count;
-    const unsigned flat = at.leaf == &left ? at.index : left.count + at.index;
-    if (total <= joint) {
-      share_leaves(left, right, total);
-      base::join_leaves(p, l);
-      return {&left, flat, child_of(left)};
-    }
-    share_leaves(left, right, total / 2);
-    p.plain.last[l] = last_of(left, left.count - 1);
-    right.space_first = p.plain.last[l] + 1;
-    p.hole(l) = longest_hole(left), p.hole(l + 1) = longest_hole(right);
-    return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
   }
 
   std::uint64_t last_ = 0;  // the last address of the last entry

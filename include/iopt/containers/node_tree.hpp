@@ -7,8 +7,8 @@
 // A node's words are sorted by the array `last`, which inner nodes use for the words between their
 // children (fences), all-ones for the last child; `first` keeps each child's greatest.
 //
-// Layer: containers. Includes: base, containers/area_map_node.hpp, containers/area_map_pool.hpp,
-// the standard library.
+// Layer: containers. Includes: base, containers/area_map_leaf.hpp, containers/area_map_node.hpp,
+// containers/area_map_pool.hpp, the standard library.
 #pragma once
 
 #include <algorithm>
@@ -18,6 +18,7 @@
 
 #include "iopt/base/address.hpp"
 #include "iopt/base/memory_source.hpp"
+#include "iopt/containers/area_map_leaf.hpp"
 #include "iopt/containers/area_map_node.hpp"
 #include "iopt/containers/area_map_pool.hpp"
 
@@ -122,7 +123,8 @@ static_assert(sizeof(leaf_walk) == 16);
 /// node_tree: the part of a B+tree that does not depend on what is in its leaves.
 ///
 /// Leaves      Leaves::most(leaf) is what is kept for a leaf; Leaves::child_of(n) the number of a
-///             node that has a parent, and at least one word, in it.
+///             node that has a parent, and at least one word, in it; Leaves::meet(left, right) the
+///             fence between two leaves, each of which then knows what it must of the other.
 /// Invariants  Those of the tree made of it, whose verify() checks them.
 /// Ownership   The tree owns its nodes, and keeps free ones in a pool.
 /// Errors      stock() and reserve() answer false without memory, and have then changed nothing.
@@ -285,7 +287,54 @@ class node_tree {
     }
   }
 
+  /// Makes two leaves of one that has no room, and change(leaf, index) for the entry at `at`, or the
+  /// one that goes there, in its new leaf. Requires: the pool holds split_nodes().
+  template <class Change>
+  place split_leaf(place at, bool append, bool prepend, Change change) noexcept {
+    node& left = *at.leaf;
+    node& right = *new_node();
+    const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
+    begin_leaf(right, leaf_form::of(left));  // so that sharing is a copy
+    share_leaves(left, right, keep);
+    chain(left, right);
+    const bool goes_left = at.index <= keep && !append;
+    const place at_new = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
+    change(*at_new.leaf, at_new.index);
+    const std::uint64_t fence = Leaves::meet(left, right);
+    link(left, at.child, right, fence, append, prepend);
+    return at_new;
+  }
+  /// The same for an entry that goes there, which it puts in and counts. One at either end of all gets
+  /// a leaf of its own.
+  place split_leaf(place at, std::uint64_t first, std::uint64_t last,
+                   std::uint64_t value) noexcept {
+    const bool append = at.index == at.leaf->count && at.leaf->next == nullptr;
+    const bool prepend = at.index == 0 && at.leaf->previous == nullptr;
+    ++size_;
+    return split_leaf(at, append, prepend, [&](node& part, unsigned index) noexcept {
+      put_into(part, index, first, last, value);
+    });
+  }
+
   // ---- shrinking ----
+  /// Joins a small leaf with a neighbour, or shares the neighbour's entries with it.
+  place rebalance_leaf(place at) noexcept {
+    node& p = *at.leaf->parent;
+    const unsigned l = at.child + 1 < p.count ? at.child : at.child - 1;
+    node &left = *p.child(l), &right = *p.child(l + 1);
+    Probe::visit(), Probe::visit();
+    const unsigned total = left.count + right.count;
+    const unsigned flat = at.leaf == &left ? at.index : left.count + at.index;
+    if (total <= joint) {
+      share_leaves(left, right, total);
+      join_leaves(p, l);
+      return {&left, flat, child_of(left)};
+    }
+    share_leaves(left, right, total / 2);
+    p.plain.last[l] = Leaves::meet(left, right);
+    p.plain.first[l] = Leaves::most(left), p.plain.first[l + 1] = Leaves::most(right);
+    return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
+  }
   /// Leaf l + 1 of p has moved into leaf l.
   void join_leaves(node& p, unsigned l) noexcept {
     node &left = *p.child(l), &right = *p.child(l + 1);

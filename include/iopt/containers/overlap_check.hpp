@@ -51,28 +51,15 @@ class overlap_tree_check {
     return wrong_.empty();
   }
 
-  static bool plain_well(const node& n, unsigned level) noexcept {
-    for (unsigned w = level == 0 ? n.count : n.count - 1; w < node::capacity; ++w)
-      if (n.plain.last[w] != top) return false;
-    return true;
-  }
-  static bool packed_well(const node& n) noexcept {
-    for (unsigned w = n.count; w < node::packed_capacity; ++w)
-      if (n.packed.last[w] != ~std::uint32_t{0}) return false;
-    return (n.base & leaf_form::in_window) == 0;
-  }
-
   /// Checks a subtree between two fences; answers how far it reaches.
   std::uint64_t below(const node& n, unsigned level, bool leftmost, bool rightmost,
                       std::uint64_t low, std::uint64_t high) noexcept {
     ++nodes_;
     const unsigned few = level == 0 ? 1 : 2;  // in the root and at either end
     const bool outer = &n == tree_.root() || leftmost || rightmost;
-    const leaf_form form = leaf_form::of(n);
-    if (!require(n.count >= (outer ? few : Tree::least) && n.count <= form.capacity(), "occupancy"))
-      return 0;
-    if (!require(form.is_packed ? level == 0 && packed_well(n) : plain_well(n, level), "words"))
-      return 0;
+    const unsigned most = leaf_form::of(n).capacity();
+    if (!require(n.count >= (outer ? few : Tree::least) && n.count <= most, "occupancy")) return 0;
+    if (!require(has_sound_words(n, level), "words")) return 0;
     if (level == 0) return leaf(n, low, high);
     std::uint64_t reach = 0;
     for (unsigned c = 0; c < n.count && wrong_.empty(); ++c) {

@@ -36,9 +36,8 @@ inline std::uint64_t reach_of(const area_map_node& leaf, unsigned count) noexcep
 
 /// How many entries begin before `a`.
 inline unsigned begin_before(const area_map_node& leaf, std::uint64_t a) noexcept {
-  if (!leaf.is_packed) return count_less(leaf.plain.last, a);
-  if (a > leaf.base && a - leaf.base > leaf_form::in_window) return leaf.count;
-  return count_less(leaf.packed.last, key_of(leaf, a));
+  if (leaf.is_packed && a > leaf.base && a - leaf.base > leaf_form::in_window) return leaf.count;
+  return place_in(leaf, a);
 }
 /// How many entries do not begin behind `a`.
 inline unsigned not_behind(const area_map_node& leaf, std::uint64_t a) noexcept {

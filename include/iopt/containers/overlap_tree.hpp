@@ -40,6 +40,9 @@ struct overlap_leaves {
   static std::uint64_t most(const area_map_node& leaf) noexcept {
     return reach_of(leaf, leaf.count);
   }
+  static std::uint64_t meet(const area_map_node&, const area_map_node& right) noexcept {
+    return begin_of(right, 0);
+  }
   static unsigned child_of(const area_map_node& n) noexcept { return position(*n.parent, &n); }
 };
 
@@ -63,7 +66,6 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
 
  public:
   using base::base;
-  using base::joint;
   using base::least;
   using typename base::node;
   using typename base::place;
@@ -84,7 +86,7 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
         base::renew_most(leaf);
         return fail(errc::not_enough_memory);
       }
-      return split_leaf(at, first, last, value);
+      return split_leaf(at, last, first, value);
     }
     insert_into(leaf, at.index, last, first, value);
     ++size_;
@@ -218,6 +220,8 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   using base::tail_;
 
   using base::new_node;
+  using base::rebalance_leaf;
+  using base::split_leaf;
   using base::split_nodes;
   using base::stock;
 
@@ -286,47 +290,6 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
     }
     Probe::visit();
     return {n, not_behind(*n, first), child};
-  }
-
-  /// Puts an entry into a full leaf. Requires: the pool holds split_nodes().
-  place split_leaf(place at, std::uint64_t first, std::uint64_t last,
-                   std::uint64_t value) noexcept {
-    node& left = *at.leaf;
-    node& right = *new_node();
-    const bool append = at.index == left.count && left.next == nullptr;
-    const bool prepend = at.index == 0 && left.previous == nullptr;
-    const unsigned keep = append ? left.count : prepend ? 0 : left.count / 2;
-    begin_leaf(right, leaf_form::of(left));
-    share_leaves(left, right, keep);
-    base::chain(left, right);
-    const bool goes_left = at.index <= keep && !append;
-    const place put = goes_left ? place{&left, at.index, 0} : place{&right, at.index - keep, 0};
-    [[maybe_unused]] const bool room = make_place(*put.leaf, last, first);
-    IOPT_ASSERT(room);
-    insert_into(*put.leaf, put.index, last, first, value);
-    ++size_;
-    base::link(left, at.child, right, begin_of(right, 0), append, prepend);
-    return put;
-  }
-
-  /// Joins a small leaf with a neighbour, or shares the neighbour's entries with it.
-  place rebalance_leaf(place at) noexcept {
-    node& p = *at.leaf->parent;
-    const unsigned l = at.child + 1 < p.count ? at.child : at.child - 1;
-    node &left = *p.child(l), &right = *p.child(l + 1);
-    Probe::visit(), Probe::visit();
-    const unsigned total = left.count + right.count;
-    const unsigned flat = at.leaf == &left ? at.index : left.count + at.index;
-    if (total <= joint) {
-      share_leaves(left, right, total);
-      base::join_leaves(p, l);
-      return {&left, flat, base::child_of(left)};
-    }
-    share_leaves(left, right, total / 2);
-    p.plain.last[l] = begin_of(right, 0);
-    p.plain.first[l] = overlap_leaves::most(left),
-    p.plain.first[l + 1] = overlap_leaves::most(right);
-    return flat < left.count ? place{&left, flat, l} : place{&right, flat - left.count, l + 1};
   }
 };
 
