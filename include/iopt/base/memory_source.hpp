@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace iopt {
 
@@ -65,18 +66,13 @@ class spare_room {
  public:
   template <memory_source Memory, class... Arguments>
   T* create(Memory& memory, Arguments&&... arguments) noexcept {
-    void* place = spare_;
-    if (place == nullptr) {
-      place = memory.allocate(sizeof(T), alignof(T));
-      if (place == nullptr) return nullptr;
-    }
-    spare_ = nullptr;
-    return new (place) T{static_cast<Arguments&&>(arguments)...};
+    if (spare_ == nullptr) return create_in<T>(memory, static_cast<Arguments&&>(arguments)...);
+    return new (std::exchange(spare_, nullptr)) T{static_cast<Arguments&&>(arguments)...};
   }
   template <memory_source Memory>
   void destroy(Memory& memory, T* object) noexcept {
     object->~T();
-    if (spare_ != nullptr) memory.deallocate(spare_, sizeof(T), alignof(T));
+    release(memory);
     spare_ = object;
   }
   template <memory_source Memory>

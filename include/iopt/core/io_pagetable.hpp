@@ -381,6 +381,11 @@ class io_pagetable {
   using user_view = typename area_type::view_type;
 
   std::span<attachment_type* const> domains() const noexcept { return {domains_, domain_count_}; }
+  /// Tells those that want to know which addresses are about to change.
+  void prefetch_in_domains(iova_range r) const noexcept {
+    if constexpr (prefetching_domain<Domain>)
+      for (const attachment_type* d : domains()) d->domain->prefetch(r);
+  }
   transfer moves(pages_type& p) noexcept { return {p, readers_, large_pages_}; }
   compact_moves moves(compact_type& a) noexcept { return {a, readers_, large_pages_}; }
 

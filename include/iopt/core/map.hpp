@@ -381,11 +381,8 @@ result<iova> io_pagetable<Pinner, Domain, Traits>::enter_new(any_area*& made, co
       if (const result<void> ok = check_memory(what, length_bytes); !ok) return fail(ok.error());
       const domains_claimed guard(*this, first);
       if (at != nullptr) areas_.approach(*at);
-      if constexpr (prefetching_domain<Domain>) {
-        if (at != nullptr && length_bytes - 1 <= top - at->value)
-          for (const attachment_type* d : domains())
-            d->domain->prefetch(iova_range::sized(*at, length_bytes));
-      }
+      if (at != nullptr && length_bytes - 1 <= top - at->value)
+        prefetch_in_domains(iova_range::sized(*at, length_bytes));
       compact_type* const a = create_compact(what.from.value, length_bytes, rights);
       if (a == nullptr) return fail(errc::not_enough_memory);
       made = a;

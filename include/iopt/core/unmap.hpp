@@ -234,10 +234,7 @@ template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 auto io_pagetable<Pinner, Domain, Traits>::take_one(iova_range range, bool cuts) noexcept
     -> result<any_area*> {
   const domains_claimed guard(*this);
-  if constexpr (prefetching_domain<Domain>) {
-    if (cuts)
-      for (const attachment_type* d : domains()) d->domain->prefetch(range);
-  }
+  if (cuts) prefetch_in_domains(range);
   const auto c = areas_.seek(range.first);
   if (!c.valid()) return nullptr;
   any_area& a = *c.value();
