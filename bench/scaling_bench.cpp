@@ -4,9 +4,10 @@
 //            by page arrays and mapped a run a call.
 // Expect     of 1 MiB nearly twice as much, for pages are pinned and entries written side by side; of
 //            4 KiB less than one thread does, for the areas have one lock, taken three times a pair, and
-//            its line and those of the map's nodes go from one processor to the other each time.
+//            its line and those of the map's nodes go from one processor to the other.
 // Tried      1 MiB in one run: 0.4 us a pair on one thread, of which the lock's lines are half: 1.2x.
-//            Locks that sleep at once: 0.5x and 0.9x; now they try for a moment first.
+//            Locks that sleep at once: 0.5x and 0.9x. 4 KiB, a look at the lock at each pause before
+//            sleeping: 0.3x; ever fewer looks, so that who has the lines does a few pairs: 0.7x.
 #include <barrier>
 #include <chrono>
 #include <thread>

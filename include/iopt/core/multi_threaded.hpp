@@ -35,17 +35,21 @@ namespace iopt {
 
 namespace detail {
 
-/// Tries for about as long as a short hold of a lock lasts, before anything is paid for sleeping. Whether
-/// it worked.
+/// Tries for about as long as a few short holds of a lock last, before anything is paid for sleeping, and
+/// ever less often: each look takes the lock's line from who has it, and who is left alone with the lines
+/// for a while gets more done with them. Whether it worked.
 template <class Try>
 bool spin(Try attempt) noexcept {
-  for (unsigned n = 0; n < 100; ++n) {
+  constexpr unsigned longest = 256;
+  for (unsigned pauses = 8; pauses <= longest; pauses *= 2) {
     if (attempt()) return true;
+    for (unsigned n = 0; n < pauses; ++n) {
 #if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
+      __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ __volatile__("yield");
+      __asm__ __volatile__("yield");
 #endif
+    }
   }
   return false;
 }
