@@ -31,10 +31,11 @@ struct closed_range {
   Address last{};
 
   /// The range of `length` units from `first`.
-  /// Errors: invalid_argument if length == 0; value_too_large if it would pass 2^64 - 1.
-  static constexpr result<closed_range> from_length(Address first, std::uint64_t length) noexcept {
+  /// Errors: invalid_argument if length == 0; `wraps` if it would pass 2^64 - 1.
+  static constexpr result<closed_range> from_length(Address first, std::uint64_t length,
+                                                    errc wraps = errc::value_too_large) noexcept {
     if (length == 0) return fail(errc::invalid_argument);
-    if (length - 1 > top - first.value) return fail(errc::value_too_large);
+    if (length - 1 > top - first.value) return fail(wraps);
     return closed_range{first, {first.value + (length - 1)}};
   }
 

@@ -164,7 +164,8 @@ class run_list {
       if consteval {
         continue;
       } else {
-        taken += append_blocks(words.subspan(taken), word + step, step, step * scale);
+        if (words.size() - taken >= detail::joining_block)
+          taken += append_blocks(words.subspan(taken), word + step, step, step * scale);
       }
     }
     return taken;

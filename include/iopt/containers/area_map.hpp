@@ -167,13 +167,10 @@ class area_map {
     return v;
   }
   /// Erases the entry with exactly that range, if there is one.
-  std::optional<Value> erase(range_type r) noexcept {
-    if (!tree_.reaches(r.first.value)) return std::nullopt;
-    const auto at = tree_.known(r.first.value);
-    if (range_of(*at.leaf, at.index) != r) return std::nullopt;
-    const Value v = from_word(detail::value_of(*at.leaf, at.index));
-    tree_.erase(at);
-    return v;
+  [[gnu::always_inline]] std::optional<Value> erase(range_type r) noexcept {
+    std::uint64_t word = 0;
+    if (!take_out(r, word)) return std::nullopt;
+    return from_word(word);
   }
 
   /// The entry [f, l] becomes [f, left_last], with its value, and [left_last + 1, l] with `right`.
@@ -297,6 +294,17 @@ class area_map {
   std::string_view verify() const noexcept { return detail::area_tree_check<tree>::wrong(tree_); }
 
  private:
+  /// What erase() does, out of line. An optional that is returned in registers is written to memory in two
+  /// pieces and read in one, which waits for them, also where nobody looks at it.
+  [[gnu::noinline]] bool take_out(range_type r, std::uint64_t& word) noexcept {
+    if (!tree_.reaches(r.first.value)) return false;
+    const auto at = tree_.known(r.first.value);
+    if (range_of(*at.leaf, at.index) != r) return false;
+    word = detail::value_of(*at.leaf, at.index);
+    tree_.erase(at);
+    return true;
+  }
+
   friend cursor;
 
   static std::uint64_t to_word(Value v) noexcept { return detail::to_word(v); }

@@ -134,7 +134,7 @@ class io_pagetable {
   }
   [[nodiscard]] result<iova> map(user_address from, std::uint64_t length_bytes,
                                  access_rights rights, std::optional<iova> at = std::nullopt) {
-    return map(user_memory(from), length_bytes, rights, at);
+    return map_at(user_memory(from), length_bytes, rights, at ? &*at : nullptr);
   }
 
   /// One element of a vector map.
@@ -493,6 +493,7 @@ class io_pagetable {
 
   // core/punch.hpp
   result<any_area*> punch(any_area& around, iova_range hole) noexcept;
+  result<void> split_entries(const compact_type& a, iova_range part) noexcept;
   result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
                              compact_type*& hole_area) noexcept;
 

@@ -197,19 +197,24 @@ result<void> io_pagetable<Pinner, Domain, Traits>::insert(any_area& a, iova at) 
       return fail({errc::file_exists, error_place::area, hit.range().first.value});
     return fail(refused);
   }
-  result<void> inserted = areas_.insert(a.where, &a);
-  if (inserted) {
-    if constexpr (table_readers::kept) {
-      const memory shown = memory_of(a);
-      inserted = readers_.area_comes(a.where, shown.from, shown.of.kind == origin_kind::user);
-      if (!inserted) areas_.erase(a.where);
+  // What failed is handed on where it is found: a result that is kept and copied is read in other pieces
+  // than it was written in, and waits for its bytes.
+  if (const result<void> inserted = areas_.insert(a.where, &a); !inserted)
+    return fail(inserted.error());
+  if constexpr (table_readers::kept) {
+    const memory shown = memory_of(a);
+    if (const result<void> known =
+            readers_.area_comes(a.where, shown.from, shown.of.kind == origin_kind::user);
+        !known) {
+      areas_.erase(a.where);
+      return fail(known.error());
     }
   }
   if constexpr (Traits::reverse_index) {
     detail::exclusive_lock inner(full(a).source->mutex);  // another table may find it a new origin
-    if (inserted) index(a);
+    index(a);
   }
-  return inserted;
+  return {};
 }
 
 /// Enters an area in the index by user address, where there is one. Requires: the pages' mutex, or

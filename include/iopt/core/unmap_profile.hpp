@@ -123,9 +123,7 @@ constexpr unmap_rules rules_of(unmap_profile profile, kernel_level level) noexce
 /// Errors: invalid_argument for length 0; the profile's wrap error past 2^64 - 1.
 constexpr result<iova_range> unmap_request(const unmap_rules& rules, iova first,
                                            std::uint64_t length) noexcept {
-  const result<iova_range> range = iova_range::from_length(first, length);
-  if (!range && range.error() == errc::value_too_large) return fail(rules.wrap_error);
-  return range;
+  return iova_range::from_length(first, length, rules.wrap_error);
 }
 
 /// unmap_report: what an unmap removed, or a dry run would, and how it ended. Bytes and areas count
