@@ -8,7 +8,9 @@
 // Expect     with the radix at most 1.5x the bare one; without at least 3x faster than the baseline;
 //            two readers as fast as one each.
 // Tried      asking "is x in the last answer?" by two comparisons: for an address at random each is a
-//            coin toss, and the tree took 31 ns instead of 19. Now it is one subtraction.
+//            coin toss, and the tree took 31 ns instead of 19. Now it is one subtraction. A mark of two bits
+//            in the radix table's words, four jumps taken an answer: 1.9 ns where a bit for each mark,
+//            tested once and laid out for what is there, takes 1.4 (bare: 1.3).
 #include <benchmark/benchmark.h>
 
 #include <absl/container/btree_map.h>

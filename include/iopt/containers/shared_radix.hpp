@@ -7,8 +7,10 @@
 //
 //   0              nothing is here
 //   offset | 1     the granule, or page, is live
-//   2              ask elsewhere
-//   table | 3      granules only
+//   table | 2      granules only
+//   4              ask elsewhere
+//
+// One bit each, so that a reader tests one bit for each of its two loads.
 //
 // Words are stored with release and loaded with acquire: a table is complete before its granule
 // points to it, and what the writer did to memory before it was shown is seen by who finds it.
@@ -21,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <span>
 #include <string_view>
 
 #include "iopt/base/address.hpp"
@@ -40,7 +43,7 @@ struct radix_answer {
 /// shared_radix: a cache of entries (range, offset, live) over the window [0, WindowBytes).
 ///
 /// Model       For each page of the window: the offset of the live entry that it lies in, or that
-///             there is none, or that others know.
+///             there is none, or that others know, which is also the answer before open().
 /// Invariants  granules  a word is 0, an offset, a mark or a table.
 ///             tables    a table is there while an entry lies in its granule and others may too, and
 ///                       knows how many do.
@@ -83,23 +86,27 @@ class shared_radix {
 
   // --- Readers ---
 
-  /// What a reader keeps for a section, to find its way without a load.
-  using view_type = const std::atomic<std::uint64_t>*;
-  view_type view() const noexcept { return words_.load(std::memory_order_acquire); }
+  /// What a reader keeps for a section, to find its way without a load: the words, none before open().
+  using view_type = std::span<const std::atomic<std::uint64_t>>;
+  view_type view() const noexcept {
+    const word* const all = words_.load(std::memory_order_acquire);
+    return {all, all == nullptr ? 0 : granules};
+  }
 
   radix_answer find(std::uint64_t x) const noexcept { return find(view(), x); }
   static radix_answer find(view_type words, std::uint64_t x) noexcept {
     using kind = radix_answer::kind;
     const std::uint64_t granule = x >> granule_lg2;
-    if (granule >= granules) return {kind::elsewhere};
-    if (words == nullptr) return {kind::nothing};
+    if (granule >= words.size()) [[unlikely]]
+      return {kind::elsewhere};
     std::uint64_t w = words[granule].load(std::memory_order_acquire);
     std::uint64_t last = x | (granule_bytes - 1);
-    if ((w & mask) == is_table) {
+    if ((w & is_table) != 0) [[likely]] {
       w = table_of(w)->pages[x >> page_lg2 & (pages - 1)].load(std::memory_order_acquire);
       last = x | (page_bytes - 1);
     }
-    if ((w & mask) == is_live) return {kind::found, last, w & ~mask};
+    if ((w & is_live) != 0) [[likely]]
+      return {kind::found, last, w - is_live};
     return {w == 0 ? kind::nothing : kind::elsewhere};
   }
 
@@ -194,12 +201,12 @@ class shared_radix {
     std::size_t seen = 0;
     for (std::uint64_t g = 0; g < granules; ++g) {
       const std::uint64_t w = words()[g].load(std::memory_order_relaxed);
-      const bool known = (w & mask) == is_table || (w & (page_bytes - 1)) == is_live;
+      const bool known = (w & marks) == is_table || (w & (page_bytes - 1)) == is_live;
       if (w != 0 && w != is_elsewhere && !known) return "granules";
     }
     for (std::uint64_t g = 0; g < granules; ++g) {
       const std::uint64_t w = words()[g].load(std::memory_order_relaxed);
-      if ((w & mask) != is_table) continue;
+      if ((w & is_table) == 0) continue;
       ++seen;
       const std::uint64_t first = g << granule_lg2;
       if (table_of(w)->users == 0 ||
@@ -212,10 +219,10 @@ class shared_radix {
  private:
   using word = std::atomic<std::uint64_t>;
   static constexpr std::size_t pages = std::size_t{1} << (granule_lg2 - page_lg2);
-  static constexpr std::uint64_t mask = 3;
   static constexpr std::uint64_t is_live = 1;
-  static constexpr std::uint64_t is_elsewhere = 2;
-  static constexpr std::uint64_t is_table = 3;
+  static constexpr std::uint64_t is_table = 2;
+  static constexpr std::uint64_t is_elsewhere = 4;
+  static constexpr std::uint64_t marks = is_live | is_table | is_elsewhere;
 
   struct table {
     deferred_block block;
@@ -224,12 +231,12 @@ class shared_radix {
   };
 
   static table* table_of(std::uint64_t w) noexcept {
-    return reinterpret_cast<table*>(static_cast<std::uintptr_t>(w & ~mask));
+    return reinterpret_cast<table*>(static_cast<std::uintptr_t>(w - is_table));
   }
   word* words() const noexcept { return words_.load(std::memory_order_relaxed); }
   table* table_at(std::uint64_t g) const noexcept {
     const std::uint64_t w = words()[g].load(std::memory_order_relaxed);
-    return (w & mask) == is_table ? table_of(w) : nullptr;
+    return (w & is_table) != 0 ? table_of(w) : nullptr;
   }
   /// Whether [first, last] lies in granule g, but is not all of it.
   bool is_part(std::uint64_t g, std::uint64_t first, std::uint64_t last) const noexcept {
