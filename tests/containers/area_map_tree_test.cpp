@@ -41,17 +41,19 @@ TEST_CASE("ascending and descending insertion fill their leaves", "[area_map_tre
 }
 
 TEST_CASE("a leaf that is full as a plain one is packed where it can be", "[area_map_tree]") {
-  for (const bool cut : {false, true}) {
+  constexpr std::uint64_t full = node::capacity;
+  enum class how { behind, between, cut };
+  for (const how one_more : {how::behind, how::between, how::cut}) {
     tree t{iopt::heap_memory{}};
     REQUIRE(t.insert(iopt::top - 9, iopt::top - 9, 0).has_value());
     REQUIRE(insert(t, 0));
     t.erase(t.descend(iopt::top - 9));
-    for (std::uint64_t i = 1; i < node::capacity; ++i) REQUIRE(insert(t, i));
+    for (std::uint64_t i = 2; i <= full; ++i) REQUIRE(insert(t, i));
     CHECK_FALSE(t.root()->is_packed);
-    if (cut) {
-      REQUIRE(t.split(t.descend(4), 4, 7).has_value());
-    } else {
-      REQUIRE(insert(t, node::capacity));
+    switch (one_more) {
+      case how::behind: REQUIRE(insert(t, full + 1)); break;
+      case how::between: REQUIRE(insert(t, 1)); break;
+      case how::cut: REQUIRE(t.split(t.descend(4), 4, 7).has_value()); break;
     }
     CHECK(t.root()->is_packed);
     CHECK(nodes(t) == 1);

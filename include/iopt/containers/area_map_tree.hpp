@@ -114,7 +114,8 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
   }
 
   result<place> insert(std::uint64_t first, std::uint64_t last, std::uint64_t value) noexcept {
-    return root_ == nullptr ? insert_first(first, last, value) : insert_among(first, last, value);
+    if (root_ == nullptr) return insert_first(first, last, value);
+    return first > last_ ? append(first, last, value) : insert_among(first, last, value);
   }
 
   /// Takes the entry out. Returns the entry behind it, or a place without a leaf.
@@ -244,32 +245,40 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
     last_ = last, size_ = 1;
     return place{root_, 0, 0};
   }
+  /// Behind all entries, and word by word: entries that come in order would each wait for the wide write
+  /// of the one before.
+  [[gnu::noinline]] result<place> append(std::uint64_t first, std::uint64_t last,
+                                         std::uint64_t value) noexcept {
+    const place at = end();
+    node& leaf = *at.leaf;
+    const bool room = make_place(leaf, first, last);
+    if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
+    near_ = {};
+    const std::uint64_t hole = first - last_ - 1;
+    last_ = last;
+    if (!room) return split_leaf(at, first, last, value);
+    add_entry(leaf, first, last, value);
+    ++size_;
+    if (leaf.parent != nullptr && hole > leaf.parent->hole(at.child))
+      set_hole(leaf, at.child, hole);
+    return at;
+  }
   [[gnu::noinline]] result<place> insert_among(std::uint64_t first, std::uint64_t last,
                                                std::uint64_t value) noexcept {
-    const bool behind_all = first > last_;
-    const place at = behind_all ? end() : known(first);
+    const place at = known(first);
     node& leaf = *at.leaf;
-    const std::uint64_t behind = behind_all ? top : first_of(leaf, at.index);
-    if (!behind_all && behind <= last)
-      return fail(error(errc::file_exists, error_place::area, behind));
+    const std::uint64_t behind = first_of(leaf, at.index);
+    if (behind <= last) return fail(error(errc::file_exists, error_place::area, behind));
     const bool room = make_place(leaf, first, last);
     if (!room && !stock(split_nodes(leaf))) return fail(errc::not_enough_memory);
 
     near_ = {};
-    const std::uint64_t space = hole_first(leaf, at.index);
-    const std::uint64_t broken = behind_all ? 0 : behind - space;
-    if (behind_all) last_ = last;
+    const std::uint64_t broken = behind - hole_first(leaf, at.index);
     if (!room) return split_leaf(at, first, last, value);
     insert_into(leaf, at.index, first, last, value);
     ++size_;
-    if (leaf.parent != nullptr) {
-      const std::uint64_t longest = leaf.parent->hole(at.child);
-      if (behind_all) {
-        if (first - space > longest) set_hole(leaf, at.child, first - space);
-      } else if (broken == longest) {
-        set_hole(leaf, at.child, longest_hole(leaf));
-      }
-    }
+    if (leaf.parent != nullptr && broken == leaf.parent->hole(at.child))
+      set_hole(leaf, at.child, longest_hole(leaf));
     return at;
   }
   [[gnu::noinline]] place erase_among(place at) noexcept {
