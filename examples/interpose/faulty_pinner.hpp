@@ -53,9 +53,7 @@ class faulty_pinner : public iopt::host::shared_pinner {
     if (faults().fails(point::resolve)) return refused(point::resolve);
     const iopt::result<iopt::run> found = from->resolve(where);
     if (!found) return iopt::fail(found.error());
-    const bool appended = out.append(*found);
-    IOPT_ASSERT(appended);
-    static_cast<void>(appended);
+    out.append_fitting(*found);
     return {};
   }
 

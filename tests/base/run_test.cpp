@@ -102,6 +102,20 @@ TEST_CASE("run_list: a full list still takes what joins", "[run]") {
   REQUIRE(list.append(run({0}, 4096)));
 }
 
+TEST_CASE("run_list: what is known to fit is appended without an answer", "[run]") {
+  run storage[2];
+  run_list list(storage);
+  list.append_fitting(run({0}, 4096));
+  list.append_fitting(run({8192}, 4096));
+  REQUIRE(list.full());
+  list.append_fitting(run({12288}, 4096));  // joins
+  REQUIRE(list.size() == 2);
+  REQUIRE(list[0] == run({0}, 4096));
+  REQUIRE(list[1] == run({8192}, 8192));
+  REQUIRE(list.bytes() == 12288);
+  REQUIRE(list.verify() == "");
+}
+
 TEST_CASE("run_list: a gibibyte in pages is one run", "[run]") {
   std::vector<physical> pages;
   for (std::uint64_t i = 0; i < 262144; ++i) pages.push_back({(std::uint64_t{1} << 32) + i * 4096});

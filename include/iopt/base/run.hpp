@@ -92,6 +92,13 @@ class run_list {
     return true;
   }
 
+  /// append() of a run that is known to fit. Requires: the list is not full, or `r` joins its last
+  /// run.
+  constexpr void append_fitting(run r) noexcept {
+    [[maybe_unused]] const bool appended = append(r);
+    IOPT_ASSERT(appended);
+  }
+
   /// Appends pages of one size from an array of their addresses, as many as fit, joined: what
   /// append() does for one after the other. Returns how many it took. Requires: `page_bytes` > 0, and
   /// no page passes 2^64 - 1. Cost: O(pages); no branch depends on one page.

@@ -99,7 +99,7 @@ class run_batch {
     IOPT_ASSERT(!empty() && bytes <= list_.view().back().length_bytes);
     const run last = list_.view().back();
     clear();
-    list_.append(last.slice(last.length_bytes - bytes, bytes));
+    list_.append_fitting(last.slice(last.length_bytes - bytes, bytes));
   }
 
   /// Removes bytes from the front, trimming the run in which they end.

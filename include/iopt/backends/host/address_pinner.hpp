@@ -63,9 +63,7 @@ class address_pinner {
     if (who != current()) return fail(errc::bad_address);
     constexpr std::uint64_t most = run::longest / page_bytes * page_bytes;
     const std::uint64_t bytes = std::min(where.length_minus_one(), most - 1) + 1;
-    const bool appended = out.append(run({where.first.value}, bytes));
-    IOPT_ASSERT(appended);
-    static_cast<void>(appended);
+    out.append_fitting(run({where.first.value}, bytes));
     return {};
   }
   void unpin(run, bool /*dirty*/) noexcept {}

@@ -273,9 +273,8 @@ class pinner {
         counter_.subtract(frames, [this](physical_range free) noexcept { unlock(free); });
         return false;
       }
-      const bool appended = out.append(r);
-      IOPT_ASSERT(appended);
-      return any = appended;
+      out.append_fitting(r);
+      return any = true;
     });
     if (!any) return fail(errc::not_enough_memory);
     return {};

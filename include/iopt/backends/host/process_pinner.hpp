@@ -73,9 +73,7 @@ class process_pinner : public process_owners {
       const std::lock_guard guard(lock_);
       if (const result<void> counted = counter_.add(where); !counted) return counted;
     }
-    const bool appended = out.append(run({where.first.value}, *good));
-    IOPT_ASSERT(appended);
-    static_cast<void>(appended);
+    out.append_fitting(run({where.first.value}, *good));
     return {};
   }
   void unpin(run r, bool /*dirty*/) noexcept {

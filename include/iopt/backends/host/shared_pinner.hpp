@@ -139,9 +139,7 @@ class shared_pinner : public process_owners {
         why = frames.error();
         break;
       }
-      const bool appended = out.append(*frames);
-      IOPT_ASSERT(appended);
-      static_cast<void>(appended);
+      out.append_fitting(*frames);
       some = true;
       if (*end == where.last || *end != part.last) break;
       at = *end + 1;
@@ -174,9 +172,7 @@ class shared_pinner : public process_owners {
       return ::fcntl(from.descriptor(), F_DUPFD_CLOEXEC, 0);
     });
     if (!frames) return std::unexpected(frames.error());
-    const bool appended = out.append(*frames);
-    IOPT_ASSERT(appended);
-    static_cast<void>(appended);
+    out.append_fitting(*frames);
     return {};
   }
 

@@ -104,7 +104,7 @@ class tce_pinner {
     if (real.length_minus_one() >= most) real.last = real.first + (most - 1);
     const result<std::uint64_t> bytes = memory_.use(*space_, real, scale_.entry_lg2);
     if (!bytes) return fail(bytes.error());
-    out.append(run({scale_.scaled(real.first.value)}, scale_.scaled(*bytes)));  // it is not full
+    out.append_fitting(run({scale_.scaled(real.first.value)}, scale_.scaled(*bytes)));
     return {};
   }
 
@@ -135,7 +135,7 @@ class tce_pinner {
     for (user_address at = real.first; !out.full(); at += bytes) {
       const result<std::uint64_t> target = pin_one(who, at);
       if (!target) return at == real.first ? result<void>(fail(target.error())) : result<void>{};
-      out.append(entry(*target));
+      out.append_fitting(entry(*target));
       if (real.last - at == bytes - 1) break;
     }
     return {};
