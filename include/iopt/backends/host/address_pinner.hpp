@@ -11,17 +11,11 @@
 // Layer: backends. Includes: base, policy, backends/host, the standard library, Linux.
 #pragma once
 
-#include <sys/types.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
-#include <cstddef>
 #include <cstdint>
-#include <span>
 
-#include "iopt/backends/host/probe.hpp"
+#include "iopt/backends/host/physical_memory.hpp"
+#include "iopt/backends/host/process_owners.hpp"
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
@@ -41,22 +35,11 @@ namespace iopt::host {
 /// Cost        pin(): one run a call, whatever its length; no system call but getpid().
 /// Threads     Any.
 /// Tested by   tests/backends/host/address_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
-class address_pinner {
+class address_pinner : public own_memory {
  public:
-  /// A process.
-  struct owner {
-    pid_t process = 0;
-    friend bool operator==(owner, owner) noexcept = default;
-  };
-
   address_pinner() noexcept = default;
   address_pinner(const address_pinner&) = delete;
   address_pinner& operator=(const address_pinner&) = delete;
-
-  owner current() const noexcept { return {::getpid()}; }
-  bool reachable(const owner& who) const noexcept {
-    return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
-  }
 
   result<void> pin(const owner& who, user_range where, access_rights, run_list& out) noexcept {
     IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
@@ -73,16 +56,6 @@ class address_pinner {
     return {};
   }
   void uncharge(const owner&, account_mode, std::uint64_t /*pages*/) noexcept {}
-
-  /// Copies as a load or store of the process would, but for the signal.
-  result<void> read(const owner& who, user_address at, std::span<std::byte> to) noexcept {
-    if (who != current()) return fail(errc::bad_address);
-    return copy_from(at, to);
-  }
-  result<void> write(const owner& who, user_address at, std::span<const std::byte> from) noexcept {
-    if (who != current()) return fail(errc::bad_address);
-    return copy_to(at, from);
-  }
 };
 
 static_assert(page_pinner<address_pinner> && copying_pinner<address_pinner> &&

@@ -9,13 +9,10 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -28,6 +25,7 @@
 #include "iopt/backends/host/frame_counter.hpp"
 #include "iopt/backends/host/physical_memory.hpp"
 #include "iopt/backends/host/probe.hpp"
+#include "iopt/backends/host/process_owners.hpp"
 #include "iopt/backends/host/user_memory.hpp"
 #include "iopt/base/access.hpp"
 #include "iopt/base/address.hpp"
@@ -66,13 +64,8 @@ struct pinner_options {
 /// Threads     Calls from several threads at once work. unmap() and protect() of user_memory wait
 ///             for a pin() under way; an munmap() behind its back is not seen.
 /// Tested by   tests/backends/host/pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
-class pinner {
+class pinner : public process_owners {
  public:
-  /// A process.
-  struct owner {
-    pid_t process = 0;
-    friend bool operator==(owner, owner) noexcept = default;
-  };
   using file = host::file;
 
   explicit pinner(physical_memory& memory, pinner_options options = {}) noexcept
@@ -89,14 +82,6 @@ class pinner {
   pinner& operator=(const pinner&) = delete;
   ~pinner() {
     if (locked_view_ != nullptr) ::munmap(locked_view_, machine_->bytes);
-  }
-
-  /// This process.
-  owner current() const noexcept { return {::getpid()}; }
-
-  /// Whether that process lives.
-  bool reachable(const owner& who) const noexcept {
-    return who == current() || (who.process > 0 && (::kill(who.process, 0) == 0 || errno == EPERM));
   }
 
   result<void> pin(const owner& who, user_range where, access_rights rights,

@@ -10,10 +10,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -26,7 +24,6 @@
 #include "iopt/base/address.hpp"
 #include "iopt/base/assert.hpp"
 #include "iopt/base/error.hpp"
-#include "iopt/base/page_sizes.hpp"
 #include "iopt/base/range.hpp"
 #include "iopt/base/run.hpp"
 #include "iopt/policy/account.hpp"
@@ -51,11 +48,8 @@ namespace iopt::host {
 /// Threads     Calls from several threads at once work; they probe side by side.
 /// Tested by   tests/backends/host/process_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
 template <class Limit = memlock_limit>
-class process_pinner : public process_owners {
+class process_pinner : public own_memory, public process_charges {
  public:
-  /// What a call probes at most: memory that is refused for a limit was given pages for nothing.
-  static constexpr std::uint64_t longest_probe_bytes = 64 * mebibyte;
-
   explicit process_pinner(Limit limit = {}) noexcept : limit_(std::move(limit)) {}
   process_pinner(const process_pinner&) = delete;
   process_pinner& operator=(const process_pinner&) = delete;
@@ -64,9 +58,7 @@ class process_pinner : public process_owners {
                    run_list& out) noexcept {
     IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
     if (who != current()) return fail(errc::bad_address);
-    if (where.length_minus_one() >= longest_probe_bytes)
-      where = user_range::sized(where.first, longest_probe_bytes);
-    const result<std::uint64_t> good = touchable_bytes(where, rights);
+    const result<std::uint64_t> good = touchable_bytes(probed_at_once(where), rights);
     if (!good) return std::unexpected(good.error());
     where = user_range::sized(where.first, *good);
     {
@@ -79,16 +71,6 @@ class process_pinner : public process_owners {
   void unpin(run r, bool /*dirty*/) noexcept {
     const std::lock_guard guard(lock_);
     counter_.subtract(user_range::sized({r.first.value}, r.length_bytes));
-  }
-
-  /// Copies as a load or store of the process would, but for the signal.
-  result<void> read(const owner& who, user_address at, std::span<std::byte> to) noexcept {
-    if (who != current()) return fail(errc::bad_address);
-    return copy_from(at, to);
-  }
-  result<void> write(const owner& who, user_address at, std::span<const std::byte> from) noexcept {
-    if (who != current()) return fail(errc::bad_address);
-    return copy_to(at, from);
   }
 
   result<void> charge(const owner& who, account_mode mode, std::uint64_t pages) noexcept {

@@ -104,11 +104,8 @@ class shared_file {
 ///             the range meets. A run for each.
 /// Threads     Calls from several threads at once work; they probe side by side.
 /// Tested by   tests/backends/host/shared_pinner_test.cpp, tests/policy/page_pinner_conformance.hpp
-class shared_pinner : public process_owners {
+class shared_pinner : public process_owners, public process_charges {
  public:
-  /// What a call probes at most: memory that is refused for a limit was given pages for nothing.
-  static constexpr std::uint64_t longest_probe_bytes = 64 * mebibyte;
-
   using file = shared_file;
 
   shared_pinner() = default;
@@ -118,8 +115,7 @@ class shared_pinner : public process_owners {
   result<void> pin(const owner& who, user_range where, access_rights rights,
                    run_list& out) noexcept {
     IOPT_ASSERT(where.is_aligned(page_bytes) && !out.full());
-    if (where.length_minus_one() >= longest_probe_bytes)
-      where = user_range::sized(where.first, longest_probe_bytes);
+    where = probed_at_once(where);
     if (who == current()) {
       const result<std::uint64_t> good = touchable_bytes(where, rights);
       if (!good) return std::unexpected(good.error());
