@@ -45,6 +45,27 @@ struct interrupted_domain : mock::domain {
   std::function<void()> between = [] {}, between_unmap = [] {};
 };
 
+/// A table of device memory at pages 16 to 19, which goes and comes, and behind it of memory of a
+/// process; the first of its domains is interrupted.
+struct passing_memory : world<kind<interrupted_domain>> {
+  explicit passing_memory(std::size_t count) {
+    for (std::size_t n = 1; n < count; ++n) attach_domain();
+    must(t.map(t.device_memory(bar, 0), 4 * page, rw, io(16)));
+    must(t.map(at(0), 4 * page, rw, io(20)));
+  }
+  void go() {
+    t.revoke(bar);
+    pinner.set_revoked(bar, true);
+  }
+  void come() {
+    pinner.set_revoked(bar, false);
+    must(t.restore(bar));
+  }
+  table_type& t = table();
+  interrupted_domain& d = attach_domain();
+  mock::exporter bar = pinner.create_exporter(4 * page);
+};
+
 }  // namespace
 
 // ---- protect ---------------------------------------------------------------------------------------
@@ -371,50 +392,36 @@ TEST_CASE("device memory is suspended and resumed as what it was, and as nothing
 }
 
 TEST_CASE("memory that is back before an area of it is published is shown when it is") {
-  using V = world<kind<interrupted_domain>>;
-  V w;
-  auto& t = w.table();
-  interrupted_domain& d = w.attach_domain();
-  w.attach_domain();
-  const auto bar = w.pinner.create_exporter(4 * w.page);
-  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
-  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
-  const auto go = [&] {
-    t.revoke(bar);
-    w.pinner.set_revoked(bar, true);
-  };
-  const auto come = [&] {
-    w.pinner.set_revoked(bar, false);
-    must(t.restore(bar));
-  };
+  passing_memory w(2);
+  auto& t = w.t;
   const bool gone_before = GENERATE(true, false);
   const bool in_vain = GENERATE(true, false);
   const bool back_between = GENERATE(true, false);
   const bool fails = GENERATE(true, false);
-  if (gone_before) go();
+  if (gone_before) w.go();
   // A copy of the end of the one and the beginning of the other is two areas in one operation: the
   // first is filled, and is not published, when the second is.
-  d.before = w.io(34);
-  d.between = [&] {
-    if (!gone_before) go();
+  w.d.before = w.io(34);
+  w.d.between = [&] {
+    if (!gone_before) w.go();
     CHECK(t.find(w.io(32))->state == area_state::in_flight);
     CHECK(w.mock_of(0).contents(w.pages_at(32, 2)).empty());
-    if (in_vain) CHECK(text(t.restore(bar)) == "ENODEV");
-    if (back_between) come();
+    if (in_vain) CHECK(text(t.restore(w.bar)) == "ENODEV");
+    if (back_between) w.come();
     if (fails) w.faults.arm(0);
   };
   const result<iova> copied = t.copy(t, w.pages_at(18, 4), rw, w.io(32));
   w.faults.disarm();
   CHECK(copied.has_value() == !fails);
   CHECK(t.verify() == "");
-  if (!back_between) come();
+  if (!back_between) w.come();
   for (std::size_t n = 0; n < 2; ++n) {
-    CHECK(w.mock_of(n).translate(w.io(17)) == w.pinner.frame_of(bar, w.page));
+    CHECK(w.mock_of(n).translate(w.io(17)) == w.pinner.frame_of(w.bar, w.page));
     CHECK(w.mock_of(n).translate(w.io(33)) ==
-          (fails ? std::nullopt : std::optional(w.pinner.frame_of(bar, 3 * w.page))));
+          (fails ? std::nullopt : std::optional(w.pinner.frame_of(w.bar, 3 * w.page))));
   }
   CHECK(t.verify() == "");
-  go();
+  w.go();
   CHECK(w.mock_of(1).bytes_mapped() == (fails ? 4 : 6) * w.page);
   REQUIRE(w.close() == "");
 }
@@ -445,45 +452,34 @@ TEST_CASE(
 }
 
 TEST_CASE("memory that is back while a copy of it is undone is not shown in the copy") {
-  using V = world<kind<interrupted_domain>>;
-  V w;
-  auto& t = w.table();
-  interrupted_domain& d = w.attach_domain();
-  const auto bar = w.pinner.create_exporter(4 * w.page);
-  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
-  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
+  passing_memory w(1);
+  auto& t = w.t;
   must(t.map(w.at(8), 4 * w.page, rw, w.io(24)));
-  t.revoke(bar);
+  t.revoke(w.bar);
   const snapshot before = w.look();
-  d.before = w.io(38);  // the third of three areas
-  d.between = [&] { w.faults.arm(0); };
-  d.after = w.io(34);  // the second, when the first is undone
+  w.d.before = w.io(38);  // the third of three areas
+  w.d.between = [&] { w.faults.arm(0); };
+  w.d.after = w.io(34);  // the second, when the first is undone
   bool back = false;
-  d.between_unmap = [&] {
-    must(t.restore(bar));
+  w.d.between_unmap = [&] {
+    must(t.restore(w.bar));
     back = true;
   };
   CHECK_FALSE(t.copy(t, w.pages_at(18, 8), rw, w.io(32)).has_value());
   CHECK(back);
   CHECK(w.verify() == "");
-  t.revoke(bar);
+  t.revoke(w.bar);
   CHECK(difference(before, w.look()) == "");
   REQUIRE(w.close() == "");
 }
 
 TEST_CASE("device memory that an unmap has begun to take down is out of reach when it is revoked") {
-  using V = world<kind<interrupted_domain>>;
-  V w;
-  auto& t = w.table();
-  interrupted_domain& d = w.attach_domain();
-  const auto bar = w.pinner.create_exporter(4 * w.page);
-  must(t.map(t.device_memory(bar, 0), 4 * w.page, rw, w.io(16)));
-  must(t.map(w.at(0), 4 * w.page, rw, w.io(20)));
-  d.after = w.io(20);  // the second area, when the first is unmapped and not flushed
+  passing_memory w(1);
+  auto& t = w.t;
+  w.d.after = w.io(20);  // the second area, when the first is unmapped and not flushed
   bool gone = false;
-  d.between_unmap = [&] {
-    t.revoke(bar);
-    w.pinner.set_revoked(bar, true);
+  w.d.between_unmap = [&] {
+    w.go();
     gone = true;
   };
   CHECK(t.unmap(w.io(16), 8 * w.page, unmap_profile::iommufd).areas == 2);
