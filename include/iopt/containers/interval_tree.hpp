@@ -4,10 +4,9 @@
 // them; a table keeps its reserved ranges in one. The nodes are base classes of the caller's
 // records, so that linking and unlinking can neither fail nor allocate.
 //
-// The tree is a WAVL tree: as flat as an AVL tree while only insertions happen, at most two
-// rotations for an erasure, and one bit of balance, kept in the parent pointer. A node is 48 bytes.
-// A search asks a node's left child how far it reaches, so both children are prefetched on arrival:
-// the answer then costs no trip to memory of its own.
+// The tree is balanced by ranks: containers/interval_tree_balance.hpp. A node is 48 bytes. A search
+// asks a node's left child how far it reaches, so both children are prefetched on arrival: the answer
+// then costs no trip to memory of its own.
 //
 // Layer: containers. Includes: base, containers/coverage_spans.hpp, the standard library.
 #pragma once
@@ -353,80 +352,10 @@ class interval_tree {
     }
   }
 
-  /// The child of `down` on `side` takes its place, and `down` hangs below it on the other side.
-  void rotate(link down, std::size_t side) noexcept {
-    const link up = down->child_[side];
-    take_place(up, down);
-    hang(up->child_[!side], down, side);
-    hang(down, up, !side);
-    up->subtree_last = down->subtree_last;
-    refresh(down);
-  }
-
-  void balance_after_insert(link node) noexcept {
-    // `node` may have its parent's rank.
-    for (link parent = parent_of(node); parent != nullptr; parent = parent_of(node)) {
-      Probe::visit();
-      if (parity(node) != parity(parent)) return;
-      const std::size_t side = parent->child_[right] == node ? right : left;
-      if (parity(parent->child_[!side]) != parity(parent)) {
-        shift_rank(parent);
-        node = parent;
-        continue;
-      }
-      const link inner = node->child_[!side];
-      if (parity(inner) == parity(node)) {
-        rotate(parent, side);
-        shift_rank(parent);
-      } else {
-        rotate(node, !side);
-        rotate(parent, side);
-        shift_rank(inner);
-        shift_rank(node);
-        shift_rank(parent);
-      }
-      return;
-    }
-  }
-
-  void balance_after_erase(link node, link parent) noexcept {
-    if (parent == nullptr) return;
-    if (parent->child_[left] == nullptr && parent->child_[right] == nullptr) {
-      if (parity(parent) == even) return;
-      shift_rank(parent);  // a leaf of rank 1
-      node = parent;
-      parent = parent_of(node);
-    }
-    // The rank of `node` fell by one: it may be 3 less than its parent's.
-    for (; parent != nullptr; node = parent, parent = parent_of(node)) {
-      Probe::visit();
-      if (parity(node) == parity(parent)) return;
-      const std::size_t side = parent->child_[right] == node ? right : left;
-      const link sibling = parent->child_[!side];
-      if (parity(sibling) == parity(parent)) {
-        shift_rank(parent);
-        continue;
-      }
-      const link inner = sibling->child_[side];
-      const link outer = sibling->child_[!side];
-      if (parity(inner) == parity(sibling) && parity(outer) == parity(sibling)) {
-        shift_rank(parent);
-        shift_rank(sibling);
-        continue;
-      }
-      if (parity(outer) != parity(sibling)) {
-        rotate(parent, !side);
-        shift_rank(sibling);
-        const bool leaf = parent->child_[left] == nullptr && parent->child_[right] == nullptr;
-        if (!leaf) shift_rank(parent);
-      } else {
-        rotate(sibling, side);
-        rotate(parent, !side);
-        shift_rank(sibling);
-      }
-      return;
-    }
-  }
+  // containers/interval_tree_balance.hpp
+  void rotate(link down, std::size_t side) noexcept;
+  void balance_after_insert(link node) noexcept;
+  void balance_after_erase(link node, link parent) noexcept;
 
   /// Checks what hangs at `node`; returns its rank. `before` is the last node seen in order.
   static int check(link node, int depth, link& before, std::string_view& broken) noexcept {
@@ -459,3 +388,5 @@ class interval_tree {
 };
 
 }  // namespace iopt
+
+#include "iopt/containers/interval_tree_balance.hpp"  // IWYU pragma: export
