@@ -278,81 +278,12 @@ class access_object {
     detail::release_into(a.pin_calls, before + static_cast<std::uint32_t>(more));
   }
 
-  /// Pins the pages of full areas; `any_compact` says that one is not, and that nothing is pinned.
-  /// `only` is what holds all of them, if one area does.
+  // core/access_pin.hpp
   result<void> pin_full(table_type& t, iova_range range, access_rights rights, bool& any_compact,
-                        const held_type*& only) {
-    iova next = range.first;
-    for (auto c = t.areas_.find(next);; c.next()) {
-      const auto undo = [&] {
-        if (next != range.first) unpin_areas(t, {range.first, next - 1});
-      };
-      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight()) {
-        undo();
-        return fail(
-            {errc::no_such_file_or_directory, error_place::request_byte, next - range.first});
-      }
-      const bool ends_here = c.range().last >= range.last;
-      const iova_range part{next, ends_here ? range.last : c.range().last};
-      const held_type* held = nullptr;
-      if (const result<void> done =
-              pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, held);
-          !done || any_compact) {
-        undo();
-        return done;
-      }
-      if (ends_here) {
-        if (next == range.first) only = held;
-        return {};
-      }
-      next = c.range().last + 1;
-    }
-  }
-
-  /// `looked` says that this object does not hold that part.
+                        const held_type*& only);
   result<void> pin_part(table_type& t, any_area& any, iova_range part, bool ends_here,
                         access_rights rights, bool looked, bool& any_compact,
-                        const held_type*& held) {
-    const auto begins_page = [&](std::uint64_t offset) {
-      return (table_type::page_offset(any) + offset) % Traits::page_bytes == 0;
-    };
-    if (any.state != area_state::under_notification &&
-        (!begins_page(part.first - any.where.first) ||
-         (!ends_here && !begins_page(any.where.length_minus_one() + 1))))
-      return fail({errc::invalid_argument, error_place::area, any.where.first.value});
-    if (const result<void> ok = may_use(any, rights); !ok) return ok;
-    if (table_type::is_compact(any)) {
-      any_compact = true;
-      return {};
-    }
-    if (!looked) {
-      result<void> refused{};
-      if (held = pin_again(part, rights, refused); held != nullptr) return refused;
-    }
-    area_type& a = table_type::full(any);
-    held_type* const fresh = t.template create<held_type>();
-    if (fresh == nullptr) return fail(errc::not_enough_memory);
-    {
-      fresh->pin_record::range.first = a.index_of(part.first);
-      fresh->pin_record::range.last = a.index_of(part.last);
-      detail::exclusive_lock guard(a.source->mutex);
-      if (const result<void> done = t.pin_pages(*a.source, *fresh); !done) {
-        t.destroy(fresh);
-        return done;
-      }
-      note_pin(a, 1);
-    }
-    fresh->of = &a;
-    fresh->interval_node<iova>::range.first = part.first;
-    fresh->interval_node<iova>::range.last = part.last;
-    {
-      detail::exclusive_lock mine(lock_);
-      pins_.insert(*fresh);
-      detail::release_into(holds_any_, true);
-    }
-    held = fresh;
-    return {};
-  }
+                        const held_type*& held);
 
   /// Undoes one pin of a range that lies in one area. False: this object has not pinned it so.
   bool unpin_held(table_type& t, iova_range range) noexcept {
@@ -423,91 +354,14 @@ class access_object {
     }
   }
 
+  // core/access_copy.hpp
   template <access_rights Want, class Bytes>
-  result<void> copy(iova at, Bytes bytes) {
-    const result<iova_range> range = iova_range::from_length(at, bytes.size());
-    if (!range) return fail(range.error());
-    table_type* const in = usable();
-    if (in == nullptr) return fail(errc::no_such_file_or_directory);
-    table_type& t = *in;
-    iova next = at;
-    for (;;) {
-      std::optional<iova_range> any_compact;
-      {
-        detail::shared_lock guard(t.areas_lock_);
-        const result<void> done = copy_from<Want>(t, at, range->last, bytes, next, any_compact);
-        if (!any_compact) return done;
-      }
-      detail::exclusive_lock guard(t.areas_lock_);
-      if (const result<void> grown = t.expand_in(*any_compact); !grown) return grown;
-    }
-  }
-
-  /// Copies from `next` on, which moves along, as far as no compact area's frames are wanted.
+  result<void> copy(iova at, Bytes bytes);
   template <access_rights Want, class Bytes>
   static result<void> copy_from(table_type& t, iova at, iova end, Bytes bytes, iova& next,
-                                std::optional<iova_range>& any_compact) {
-    for (auto c = t.areas_.find(next);; c.next()) {
-      const std::uint64_t done = next - at;
-      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight())
-        return fail({errc::no_such_file_or_directory, error_place::request_byte, done});
-      any_area& a = *c.value();
-      if (const result<void> ok = may_use(a, Want); !ok) return ok;
-      const iova last = std::min(a.where.last, end);
-      const auto part = bytes.subspan(done, last - next + 1);
-      // The owner's eyes will do where the owner lives; else the frames that are held.
-      const auto shown = t.memory_of(a);
-      result<void> copied{};
-      if (shown.of.kind == origin_kind::user && shown.of.pinner->reachable(shown.of.owner)) {
-        const user_address from = shown.from + (next - a.where.first);
-        if constexpr (Want == access_rights::write) {
-          copied = shown.of.pinner->write(shown.of.owner, from, part);
-        } else {
-          copied = shown.of.pinner->read(shown.of.owner, from, part);
-        }
-      } else if constexpr (!frame_copying_pinner<Pinner>) {
-        copied = fail(errc::bad_address);
-      } else if (table_type::is_compact(a)) {
-        any_compact = a.where;
-        return {};
-      } else {
-        area_type& whole = table_type::full(a);
-        copied = copy_frames<Want>(t, *whole.source, whole.byte_of(next), part);
-      }
-      if (!copied) return copied;
-      if (last == end) return {};
-      next = last + 1;
-    }
-  }
-
+                                std::optional<iova_range>& any_compact);
   template <access_rights Want, class Bytes>
-  static result<void> copy_frames(table_type& t, pages_type& p, std::uint64_t byte, Bytes bytes) {
-    detail::exclusive_lock guard(p.mutex);
-    while (!bytes.empty()) {
-      const page_index index{byte / Traits::page_bytes};
-      const std::uint64_t skip = byte % Traits::page_bytes;
-      run place[1];
-      run_list one{place};
-      const page_range page{index, index};
-      const bool held = t.moves(p).read_held(page, one) != 0;
-      if (!held) {
-        const result<void> got = p.from->take(p.at_origin(page), p.pin_rights(), one);
-        if (!got) return fail(errc::bad_address);
-      }
-      const std::size_t step = std::min<std::size_t>(Traits::page_bytes - skip, bytes.size());
-      const physical frame = one[0].first;
-      if constexpr (Want == access_rights::write) {
-        p.from->is.pinner->write_frame(frame + skip, bytes.first(step));
-      } else {
-        p.from->is.pinner->read_frame(frame + skip, bytes.first(step));
-      }
-      if (!held && one[0].type() == memory_type::cached)
-        p.from->is.pinner->unpin(one[0], Want == access_rights::write);
-      bytes = bytes.subspan(step);
-      byte += step;
-    }
-    return {};
-  }
+  static result<void> copy_frames(table_type& t, pages_type& p, std::uint64_t byte, Bytes bytes);
 
   unmap_callback on_unmap_;
   void* context_;
@@ -523,31 +377,7 @@ class access_object {
   held_type* changed_ = nullptr;  // those whose areas have not been told all
 };
 
-/// Makes the pages `as.range` stay pinned and stored until unpin_pages() of the same. Requires: their mutex.
-/// Errors: those of pinning; not_enough_memory. On error nothing is pinned.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::pin_pages(pages_type& p, pin_record& as) {
-  if (const result<void> room = p.stored.add_holder(); !room) return room;
-  const bool is_one = as.range.first == as.range.last;
-  const result<void> done =
-      is_one ? moves(p).store_one(as.range.first, as.frames) : moves(p).store(as.range);
-  if (!done) {
-    p.stored.drop_holder();
-    return done;
-  }
-  if (!is_one) {
-    run_list one{{&as.frames, 1}};
-    if (p.stored.read(as.range, one) - 1 != as.range.length_minus_one()) as.frames = {};
-  }
-  p.pins.insert(as);
-  return {};
-}
-
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-void io_pagetable<Pinner, Domain, Traits>::unpin_pages(pages_type& p, pin_record& as) noexcept {
-  p.pins.erase(as);
-  moves(p).unstore(as.range, as.frames);
-  p.stored.drop_holder();
-}
-
 }  // namespace iopt
+
+#include "iopt/core/access_copy.hpp"  // IWYU pragma: export
+#include "iopt/core/access_pin.hpp"   // IWYU pragma: export
