@@ -296,5 +296,3 @@ void io_pagetable<Pinner, Domain, Traits>::show_old_again(iova_range range, cons
 }
 
 }  // namespace iopt
-
-#include "iopt/core/withdraw.hpp"  // IWYU pragma: export

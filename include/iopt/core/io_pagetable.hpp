@@ -6,9 +6,10 @@
 // can break. Its rules, down to the errno and the order of checks, are those of Linux 6.12 iommufd;
 // where it does more than the kernel (holes in large entries, protect, remap) it says so.
 //
-// The members are defined by theme: core/map.hpp, core/unmap.hpp, core/cut.hpp, core/punch.hpp,
-// core/expand.hpp, core/attach.hpp, core/claims.hpp, core/change.hpp, core/owner.hpp, core/dirty.hpp,
-// core/look.hpp. Include this header; it includes them.
+// The members are defined by theme: core/map.hpp, core/place.hpp, core/copy.hpp, core/unmap.hpp,
+// core/cut.hpp, core/punch.hpp, core/expand.hpp, core/attach.hpp, core/claims.hpp, core/change.hpp,
+// core/withdraw.hpp, core/owner.hpp, core/dirty.hpp, core/look.hpp. Include this header; it includes
+// them.
 //
 // Layer: core. Includes: base, containers, policy, core.
 #pragma once
@@ -114,7 +115,7 @@ class io_pagetable {
     return m;
   }
 
-  // --- Mapping: core/map.hpp ---
+  // --- Mapping: core/map.hpp, core/place.hpp, core/copy.hpp ---
 
   /// Maps `length_bytes` bytes of memory at `at`, or at an IOVA of the table's choice: the lowest
   /// that fits, aligned as the memory and the length allow. Returns the IOVA.
@@ -194,7 +195,7 @@ class io_pagetable {
   /// not_enough_memory.
   [[nodiscard]] result<void> cut(iova last, cut_rule rule = cut_rule::split);
 
-  // --- Changing live ranges: core/change.hpp ---
+  // --- Changing live ranges: core/change.hpp, core/withdraw.hpp ---
 
   /// Changes the rights of a live range, which must be whole areas, or is cut so.
   /// Errors: no_such_file_or_directory, a gap; operation_not_permitted, write is asked of memory
@@ -436,8 +437,6 @@ class io_pagetable {
   static result<void> check_memory(const memory& what, std::uint64_t length_bytes);
   result<area_type*> create_area(const memory& what, std::uint64_t length_bytes,
                                  access_rights rights);
-  result<iova> choose(user_address from, std::uint64_t length_bytes) const;
-  result<iova> place(user_address from, std::uint64_t length_bytes, const iova* at) const;
   result<void> insert(any_area& a, iova at);
   result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
   result<void> fill_one(any_area*& link);
@@ -455,6 +454,10 @@ class io_pagetable {
   void unindex(any_area& a) noexcept;
   void discard(any_area* chain) noexcept;
   void forget(any_area& a) noexcept;
+
+  // core/place.hpp
+  result<iova> choose(user_address from, std::uint64_t length_bytes) const;
+  result<iova> place(user_address from, std::uint64_t length_bytes, const iova* at) const;
 
   // core/unmap.hpp
   struct area_chain {
@@ -497,7 +500,7 @@ class io_pagetable {
   result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
                              compact_type*& hole_area) noexcept;
 
-  // core/access_object.hpp
+  // core/access_pin.hpp
   result<void> pin_pages(pages_type& p, pin_record& as);
   void unpin_pages(pages_type& p, pin_record& as) noexcept;
 
@@ -580,14 +583,17 @@ class io_pagetable {
 
 }  // namespace iopt
 
-#include "iopt/core/attach.hpp"  // IWYU pragma: export
-#include "iopt/core/change.hpp"  // IWYU pragma: export
-#include "iopt/core/claims.hpp"  // IWYU pragma: export
-#include "iopt/core/cut.hpp"     // IWYU pragma: export
-#include "iopt/core/dirty.hpp"   // IWYU pragma: export
-#include "iopt/core/expand.hpp"  // IWYU pragma: export
-#include "iopt/core/look.hpp"    // IWYU pragma: export
-#include "iopt/core/map.hpp"     // IWYU pragma: export
-#include "iopt/core/owner.hpp"   // IWYU pragma: export
-#include "iopt/core/punch.hpp"   // IWYU pragma: export
-#include "iopt/core/unmap.hpp"   // IWYU pragma: export
+#include "iopt/core/attach.hpp"    // IWYU pragma: export
+#include "iopt/core/change.hpp"    // IWYU pragma: export
+#include "iopt/core/claims.hpp"    // IWYU pragma: export
+#include "iopt/core/copy.hpp"      // IWYU pragma: export
+#include "iopt/core/cut.hpp"       // IWYU pragma: export
+#include "iopt/core/dirty.hpp"     // IWYU pragma: export
+#include "iopt/core/expand.hpp"    // IWYU pragma: export
+#include "iopt/core/look.hpp"      // IWYU pragma: export
+#include "iopt/core/map.hpp"       // IWYU pragma: export
+#include "iopt/core/owner.hpp"     // IWYU pragma: export
+#include "iopt/core/place.hpp"     // IWYU pragma: export
+#include "iopt/core/punch.hpp"     // IWYU pragma: export
+#include "iopt/core/unmap.hpp"     // IWYU pragma: export
+#include "iopt/core/withdraw.hpp"  // IWYU pragma: export

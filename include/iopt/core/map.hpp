@@ -1,15 +1,13 @@
-// iopt/core/map.hpp - io_pagetable: mapping memory, and showing what is mapped elsewhere.
+// iopt/core/map.hpp - io_pagetable: mapping memory.
 //
 // A map has three phases, so that pinning, which may wait for a disk, holds up nobody else:
-// reserve the IOVA with an area in flight; fill it into the domains; publish it.
+// reserve the IOVA with an area in flight (core/place.hpp says which); fill it into the domains; publish it.
 //
 // Layer: core. Includes: core/io_pagetable.hpp.
 #pragma once
 
-#include <algorithm>
 #include <utility>
 
-#include "iopt/containers/coverage_spans.hpp"
 #include "iopt/core/io_pagetable.hpp"
 
 namespace iopt {
@@ -113,64 +111,6 @@ auto io_pagetable<Pinner, Domain, Traits>::create_area(const memory& what,
     return fail(errc::not_enough_memory);
   }
   return &block->first;
-}
-
-/// The lowest IOVA that fits, as the kernel chooses it.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::choose(user_address from,
-                                                          std::uint64_t length_bytes) const {
-  if (length_bytes >= top / 2) return fail(errc::value_too_large);
-  std::uint64_t want = round_up_to_power_of_two(length_bytes);
-  if (from.value != 0) want = std::min(want, lowest_bit(from.value));
-  want = std::min(want, Traits::huge_page_bytes);
-  if (want < alignment_) return fail(errc::invalid_argument);
-  const std::uint64_t in_page = from.value % page_bytes;
-
-  const auto fits = [&](iova_range hole) -> std::optional<iova> {
-    const std::optional<std::uint64_t> aligned = align_up(hole.first.value, want);
-    if (!aligned) return std::nullopt;
-    const std::uint64_t start = *aligned | in_page;
-    if (start >= hole.last.value || hole.last.value - start < length_bytes - 1) return std::nullopt;
-    return iova{start};
-  };
-  // The whole must have room from its own start, moved likewise, which then bounds the search.
-  const auto search = [&](iova_range whole) -> std::optional<iova> {
-    const std::optional<iova> start = fits(whole);
-    if (!start) return std::nullopt;
-    for (auto spans = reserved_.spans({*start, whole.last}); spans.valid(); spans.next()) {
-      if (spans.used()) continue;
-      if (const auto found = areas_.lowest_hole(spans.range(), length_bytes, fits)) return found;
-    }
-    return std::nullopt;
-  };
-
-  const iova_range everywhere{{page_bytes}, {top - page_bytes}};
-  if (allowed_.empty()) {
-    if (const auto found = search(everywhere)) return *found;
-    return fail(errc::no_space_on_device);
-  }
-  for (auto spans = allowed_.spans(everywhere); spans.valid(); spans.next()) {
-    if (!spans.used()) continue;
-    if (const auto found = search(spans.range())) return *found;
-  }
-  return fail(errc::no_space_on_device);
-}
-
-/// Where a mapping goes: the checks of a fixed IOVA, but for areas in the way; or a choice.
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::place(user_address from,
-                                                         std::uint64_t length_bytes,
-                                                         const iova* at) const {
-  if (length_bytes == 0 || (length_bytes & (alignment_ - 1)) != 0)
-    return fail(errc::invalid_argument);
-  if (at == nullptr) return choose(from, length_bytes);
-  if (!at->is_aligned(alignment_)) return fail(errc::invalid_argument);
-  const result<iova_range> where = iova_range::from_length(*at, length_bytes);
-  if (!where) return fail(where.error());
-  if (const reservation* r = reserved_.first_overlap(*where))
-    return fail({errc::invalid_argument, error_place::request_byte,
-                 r->range.first <= *at ? 0 : r->range.first - *at});
-  return *at;
 }
 
 /// Takes the IOVA for an area in flight.
@@ -443,67 +383,6 @@ result<void> io_pagetable<Pinner, Domain, Traits>::map_all(std::span<map_request
   }
   if (!outcome) discard(chain);
   return outcome;
-}
-
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<iova> io_pagetable<Pinner, Domain, Traits>::copy(io_pagetable& source, iova_range from,
-                                                        access_rights rights,
-                                                        std::optional<iova> at) {
-  any_area* chain = nullptr;
-  any_area** end = &chain;
-  user_address hint{0};
-  result<void> outcome{};
-  {
-    detail::exclusive_lock guard(source.areas_lock_);
-    iova next = from.first;
-    for (auto c = source.areas_.find(next);; c.next()) {
-      if (!c.valid() || !c.range().contains(next) || c.value()->is_in_flight()) {
-        outcome =
-            fail({errc::no_such_file_or_directory, error_place::request_byte, next - from.first});
-        break;
-      }
-      const result<area_type*> whole = source.expand_at(c);
-      if (!whole) {
-        outcome = fail(whole.error());
-        break;
-      }
-      area_type& shown = **whole;
-      pages_type& p = *shown.source;
-      const iova last = std::min(shown.where.last, from.last);
-      const std::uint64_t byte = shown.byte_of(next);
-      area_type* slice = create<area_type>(iova_range{{0}, {last - next}}, p, byte, rights);
-      if (slice != nullptr) {
-        detail::exclusive_lock inner(p.mutex);
-        if (!p.stored.add_holder()) {
-          destroy(slice);
-          slice = nullptr;
-        } else {
-          ++p.references;
-          if (chain == nullptr) hint = {p.start + byte};
-        }
-      }
-      if (slice == nullptr) {
-        outcome = fail(errc::not_enough_memory);
-        break;
-      }
-      *end = slice;
-      end = &slice->chain;
-      if (last == from.last) break;
-      next = last + 1;
-    }
-  }
-  result<iova> where = fail(errc::invalid_argument);
-  {
-    const domains_claimed guard(*this);
-    if (outcome) {
-      where = enter(chain, hint, from.length_minus_one() + 1, at ? &*at : nullptr);
-    } else {
-      while (chain != nullptr) destroy_area(*std::exchange(chain, chain->chain));
-      where = fail(outcome.error());
-    }
-  }
-  if (!where) return where;
-  return fill_or_discard(chain, *where);
 }
 
 }  // namespace iopt
