@@ -80,8 +80,7 @@ using locked = ours<Pinner, Domain, multi_threaded>;
     one("iopt_arrays_refined", 1,
         with(std::type_identity<locked<page_array_pinner, refined_domain>>()));
     one("bare_arrays_refined", 1, with(std::type_identity<bare<refined_domain>>()));
-    if (s.layout != MOCK_SCATTERED)
-      one("bare_runs", with_runs, with(std::type_identity<bare_runs>()));
+    one("bare_runs", with_runs, with(std::type_identity<bare_runs>()));
     one("iopt_runs", with_runs, with(std::type_identity<locked<run_pinner, refined_domain>>()));
 #ifdef IOPT_BENCH_LINUX
     one("type1", 1, [s] { return std::make_unique<type1>(linux_locked, s.of); });

@@ -140,15 +140,20 @@ class bare {
   uint64_t waiting_ = 0;
 };
 
-/// bare_runs: the same with a pinner and a domain of runs, for memory that is a few.
+/// bare_runs: the same with a pinner and a domain of runs.
 class bare_runs {
  public:
   explicit bare_runs(entries e) : domain_(e == entries::large) {}
 
   void map(uint64_t iova, uint64_t address, uint64_t bytes) {
-    iopt::run_list out{room_};
-    demand(mock.pin_runs(address, bytes / page, &out) == bytes / page, "pin");
-    demand(mock.map_runs(domain_.handle(), iova, room_.data(), out.size(), 3) == 0, "map_runs");
+    for (uint64_t done = 0; done != bytes;) {
+      iopt::run_list out{room_};
+      mock.pin_runs(address + done, (bytes - done) / page, &out);
+      demand(!out.empty(), "pin");
+      demand(mock.map_runs(domain_.handle(), iova + done, room_.data(), out.size(), 3) == 0,
+             "map_runs");
+      done += out.bytes();
+    }
   }
   void unmap(uint64_t iova, uint64_t bytes) {
     demand(domain_.unmap(iopt::iova_range::sized({iova}, bytes)) == bytes, "unmap");
