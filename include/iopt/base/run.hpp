@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -86,7 +87,7 @@ class run_list {
           (runs_[size_ - 1].length_bytes + r.length_bytes) & run::longest;
     } else {
       if (size_ == capacity_) return false;
-      runs_[size_++] = r;
+      put(runs_[size_++], r);
     }
     bytes_ += r.length_bytes;
     return true;
@@ -159,6 +160,20 @@ class run_list {
   }
 
  private:
+  /// Writes a run as two words. As bit-fields GCC writes the second in two pieces, and who reads it next
+  /// waits for both.
+  static constexpr void put(run& at, run r) noexcept {
+    if !consteval {
+      if constexpr (std::endian::native == std::endian::little) {  // elsewhere the words are others
+        const std::uint64_t second = r.length_bytes | std::uint64_t{r.type_bits} << 60;
+        at.first = r.first;
+        std::memcpy(reinterpret_cast<std::byte*>(&at) + sizeof at.first, &second, sizeof second);
+        return;
+      }
+    }
+    at = r;
+  }
+
   /// Pages at word * scale, of step * scale bytes.
   template <class Word>
   constexpr std::size_t append_words(std::span<const Word> words, std::uint64_t step,
