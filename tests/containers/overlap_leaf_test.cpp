@@ -135,6 +135,35 @@ TEST_CASE("a packed leaf is asked for what lies at the ends of its window", "[ov
   }
 }
 
+TEST_CASE("a range that lies inside a leaf's window meets no unused word", "[overlap_leaf]") {
+  random_bits random(3);
+  std::vector<entry> all;
+  int inside = 0, outside = 0;
+  for (int step = 0; step < 20000; ++step) {
+    const place where(random);
+    const area_map_node leaf = draw_leaf(random, where, 47, all);
+    if (!leaf.is_packed) continue;
+    std::uint64_t first = where.draw(random), last = where.draw(random);
+    if (random() % 8 == 0) last = random();
+    if (random() % 8 == 0) last = leaf.base + (window - 1) - random() % 2;
+    if (random() % 8 == 0) first ^= window, last ^= window;  // in the next one
+    if (first > last) std::swap(first, last);
+    const std::uint64_t end = leaf.base + (window - 1);
+    const bool expected = first >= leaf.base && last < end;
+    if (lies_inside(leaf, first, last) != expected) FAIL("step " << step);
+    ++(expected ? inside : outside);
+    if (!expected) continue;
+    const auto bits = [&](unsigned count) {
+      return iopt::detail::overlapping_portable(leaf.packed.last, leaf.packed.first, count,
+                                                static_cast<std::uint32_t>(first),
+                                                static_cast<std::uint32_t>(last));
+    };
+    if (bits(area_map_node::packed_capacity) != bits(leaf.count)) FAIL("words, step " << step);
+  }
+  CHECK(inside > 1000);
+  CHECK(outside > 1000);
+}
+
 TEST_CASE("what a leaf says of its ranges is what loops find", "[overlap_leaf]") {
   random_bits random(2);
   int packed = 0, plain = 0, full = 0;

@@ -54,9 +54,9 @@ struct lanes<std::uint64_t> {
     return _mm512_set1_epi64(static_cast<long long>(x));
   }
   static mask less(__m512i a, __m512i b) noexcept { return _mm512_cmplt_epu64_mask(a, b); }
-  /// Where a <= b and c <= d.
-  static mask at_most(__m512i a, __m512i b, __m512i c, __m512i d) noexcept {
-    return _mm512_mask_cmple_epu64_mask(_mm512_cmple_epu64_mask(a, b), c, d);
+  static mask not_above(__m512i a, __m512i b) noexcept { return _mm512_cmple_epu64_mask(a, b); }
+  static __m512i lesser(__m512i a, __m512i b) noexcept {
+    return _mm512_maskz_min_epu64(all_words, a, b);
   }
   static __m512i greater(__m512i a, __m512i b) noexcept {
     return _mm512_maskz_max_epu64(all_words, a, b);
@@ -83,9 +83,8 @@ struct lanes<std::uint32_t> {
     return _mm512_set1_epi32(static_cast<int>(x));
   }
   static mask less(__m512i a, __m512i b) noexcept { return _mm512_cmplt_epu32_mask(a, b); }
-  static mask at_most(__m512i a, __m512i b, __m512i c, __m512i d) noexcept {
-    return _mm512_mask_cmple_epu32_mask(_mm512_cmple_epu32_mask(a, b), c, d);
-  }
+  static mask not_above(__m512i a, __m512i b) noexcept { return _mm512_cmple_epu32_mask(a, b); }
+  static __m512i lesser(__m512i a, __m512i b) noexcept { return _mm512_maskz_min_epu32(all, a, b); }
   static __m512i greater(__m512i a, __m512i b) noexcept {
     return _mm512_maskz_max_epu32(all, a, b);
   }

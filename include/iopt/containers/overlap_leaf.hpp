@@ -51,6 +51,14 @@ inline void prefetch_values(const area_map_node& leaf) noexcept {
     prefetch_line(leaf.packed.value + n);
 }
 
+/// Whether a range lies in a packed leaf's window and ends before its last address, which is where
+/// unused words begin: so they need not be told from the others.
+inline bool lies_inside(const area_map_node& leaf, std::uint64_t first,
+                        std::uint64_t last) noexcept {
+  const std::uint64_t window = first & ~leaf_form::in_window;
+  return window == leaf.base && last - window < leaf_form::in_window;
+}
+
 /// leaf_hits: what of a leaf overlaps a range: a bit for each entry, and where their values are.
 struct leaf_hits {
   std::uint64_t bits;
@@ -60,6 +68,11 @@ struct leaf_hits {
     if (!leaf.is_packed)
       return {overlapping(leaf.plain.last, leaf.plain.first, leaf.count, first, last),
               leaf.plain.value};
+    // Of the leaf's header a processor then waits for nothing, for it foresees the branches.
+    if (has_vectors && lies_inside(leaf, first, last))
+      return {overlapping(leaf.packed.last, leaf.packed.first, area_map_node::packed_capacity,
+                          static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(last)),
+              leaf.packed.value};
     const std::uint64_t low = first < leaf.base ? 0 : first - leaf.base;
     const std::uint64_t high = std::min(last - leaf.base, leaf_form::in_window);
     const bool apart = last < leaf.base || low > leaf_form::in_window;

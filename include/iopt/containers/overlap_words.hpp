@@ -20,9 +20,17 @@
 
 namespace iopt::detail {
 
+/// Whether a look at all words of an array costs no more than one at those in use.
+#if defined(__AVX512F__) || defined(__AVX2__)
+inline constexpr bool has_vectors = true;
+#else
+inline constexpr bool has_vectors = false;
+#endif
+
 // ---- portable --------------------------------------------------------------------------------
 
 /// One bit for each of `count` ranges, begin[n] to end[n], that overlaps [first, last].
+/// Requires: first <= last and begin[n] <= end[n].
 template <class Word>
 inline bits_for<usual<Word>> overlapping_portable(const Word* begin, const Word* end,
                                                   unsigned count, std::type_identity_t<Word> first,
@@ -66,24 +74,22 @@ inline bits_for<usual<Word>> overlapping(const Word* begin, const Word* end, uns
   using vector = lanes<Word>;
   const __m512i low = vector::all_are(first), high = vector::all_are(last);
   const auto bits = join_bits<Word, usual<Word>>([&](unsigned n) noexcept {
-    return vector::at_most(low, _mm512_load_si512(end + n), _mm512_load_si512(begin + n), high);
+    return vector::not_above(vector::greater(low, _mm512_load_si512(begin + n)),
+                             vector::lesser(high, _mm512_load_si512(end + n)));
   });
   return bits & used_bits<bits_for<usual<Word>>>(count);
 }
 
-inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std::uint64_t* reach,
-                                          unsigned count, std::uint64_t first,
-                                          std::uint64_t last) noexcept {
-  const auto bits = [](auto vectors) noexcept { return join_bits<std::uint64_t, 32>(vectors); };
-  const __m512i low = lanes<std::uint64_t>::all_are(first);
-  const __m512i high = lanes<std::uint64_t>::all_are(last);
-  const std::uint32_t reaching = bits([&](unsigned n) noexcept {
-    return _mm512_cmpge_epu64_mask(_mm512_load_si512(reach + n), low);
-  });
-  const std::uint32_t not_behind = bits([&](unsigned n) noexcept {
-    return _mm512_cmple_epu64_mask(_mm512_load_si512(fences + n), high);
-  });
-  return reaching & (not_behind << 1 | 1) & used_bits(count);
+template <unsigned N>
+inline std::uint32_t overlapping_among(const std::uint64_t* fences, const std::uint64_t* reach,
+                                       std::uint64_t first, std::uint64_t last) noexcept {
+  using vector = lanes<std::uint64_t>;
+  const __m512i low = vector::all_are(first), high = vector::all_are(last);
+  const std::uint32_t reaching = join_bits<std::uint64_t, N>(
+      [&](unsigned n) noexcept { return vector::not_above(low, _mm512_load_si512(reach + n)); });
+  const std::uint32_t not_behind = join_bits<std::uint64_t, N>(
+      [&](unsigned n) noexcept { return vector::not_above(_mm512_load_si512(fences + n), high); });
+  return reaching & (not_behind << 1 | 1);
 }
 
 inline unsigned pick_eight(const std::uint64_t* words, std::uint64_t bits,
@@ -114,12 +120,15 @@ inline bits_for<usual<Word>> overlapping(const Word* begin, const Word* end, uns
   return ~apart & used_bits<bits_for<usual<Word>>>(count);
 }
 
-inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std::uint64_t* reach,
-                                          unsigned count, std::uint64_t first,
-                                          std::uint64_t last) noexcept {
-  const unsigned behind = last == top ? 32 : count_less(fences, last + 1);
-  return at_least(reach, count, first) &
-         static_cast<std::uint32_t>((std::uint64_t{2} << behind) - 1);
+template <unsigned N>
+inline std::uint32_t overlapping_among(const std::uint64_t* fences, const std::uint64_t* reach,
+                                       std::uint64_t first, std::uint64_t last) noexcept {
+  const auto from = [](const std::uint64_t* words) noexcept {
+    return [=](unsigned n) noexcept { return load_vector(words + n); };
+  };
+  const std::uint32_t behind =
+      last == top ? 0 : at_least_of<std::uint64_t, N>(last + 1, from(fences));
+  return at_least_of<std::uint64_t, N>(first, from(reach)) & (~behind << 1 | 1);
 }
 
 /// For each set of bits of four words, the halves of words to move to the front.
@@ -160,6 +169,15 @@ inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std
 #endif
 
 #if defined(__AVX512F__) || defined(__AVX2__)
+
+// The root of a tree often has few children, and is asked each time.
+inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std::uint64_t* reach,
+                                          unsigned count, std::uint64_t first,
+                                          std::uint64_t last) noexcept {
+  const std::uint32_t children = count <= 8 ? overlapping_among<8>(fences, reach, first, last)
+                                            : overlapping_among<32>(fences, reach, first, last);
+  return children & used_bits(count);
+}
 
 // Eight words at a time, from the first that is wanted: as many as a query usually finds without a
 // branch on how many they are. Where there is nothing to pick, words are read that have been.
