@@ -129,16 +129,25 @@ class overlap_tree : public node_tree<Memory, Probe, overlap_leaves> {
   }
 
   /// Calls f(leaf, index, value) for each entry that overlaps [first, last], in order, until one
-  /// answers false.
+  /// answers false. What the next leaf has is found before f is called with what this one has: a
+  /// processor that foresaw another number of calls need not find it once more.
   template <class F>
   void for_each_overlap(std::uint64_t first, std::uint64_t last, F f) const {
-    visit_overlaps(first, last, [&](const node& leaf, leaf_hits hits) {
+    const node* leaf = nullptr;
+    leaf_hits hits{};
+    const auto call = [&] {
       for (std::uint64_t bits = hits.bits; bits != 0; bits &= bits - 1) {
         const auto n = static_cast<unsigned>(std::countr_zero(bits));
-        if (!f(leaf, n, hits.value[n])) return false;
+        if (!f(*leaf, n, hits.value[n])) return false;
       }
       return true;
+    };
+    visit_overlaps(first, last, [&](const node& next, leaf_hits more) {
+      const bool goes_on = call();
+      leaf = &next, hits = goes_on ? more : leaf_hits{};
+      return goes_on;
     });
+    call();
   }
 
   /// Copies the words of the entries that overlap [first, last], in order, to `out`, as many as

@@ -176,7 +176,7 @@ inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std
                                           std::uint64_t last) noexcept {
   const std::uint32_t children = count <= 8 ? overlapping_among<8>(fences, reach, first, last)
                                             : overlapping_among<32>(fences, reach, first, last);
-  return children & used_bits(count);
+  return last != top ? children : children & used_bits(count);  // fences behind are all-ones
 }
 
 // Eight words at a time, from the first that is wanted: as many as a query usually finds without a
