@@ -9,7 +9,7 @@
 // the time; the tests hold the twins to the portable answer. (bench/run_joining_bench.cpp says what
 // was measured.)
 //
-// Layer: base. Includes: base/address.hpp, the standard library.
+// Layer: base. Includes: base/address.hpp, base/mask_bits.hpp, the standard library.
 #pragma once
 
 #include <bit>
@@ -19,6 +19,7 @@
 #include <type_traits>
 
 #include "iopt/base/address.hpp"
+#include "iopt/base/mask_bits.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #include <immintrin.h>
@@ -139,10 +140,11 @@ template <class Word>
 void join_block(joining& j, const Word* block) noexcept {
   const __m512i words = load_eight(block);
   const __m512i steps = _mm512_sub_epi64(words, load_eight(block - 1));
-  std::uint32_t apart = _mm512_cmpneq_epi64_mask(steps, eight_of(j.step));
+  auto apart =
+      static_cast<std::uint32_t>(bits_of(_mm512_cmpneq_epi64_mask(steps, eight_of(j.step))));
   __m512i firsts = words;
   if constexpr (std::is_same_v<Word, physical>) {
-    apart |= _mm512_testn_epi64_mask(words, words);
+    apart |= static_cast<std::uint32_t>(bits_of(_mm512_testn_epi64_mask(words, words)));
   } else {
     firsts = _mm512_mullo_epi64(words, eight_of(j.page_bytes));
   }

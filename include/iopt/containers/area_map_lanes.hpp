@@ -4,7 +4,7 @@
 // that do not depend on the word; functions on whole arrays are written with it once. Portable code
 // has no lanes.
 //
-// Layer: containers. Includes: the standard library.
+// Layer: containers. Includes: base/mask_bits.hpp, the standard library.
 #pragma once
 
 #include <bit>
@@ -15,6 +15,8 @@
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
+
+#include "iopt/base/mask_bits.hpp"
 
 namespace iopt::detail {
 
@@ -53,8 +55,13 @@ struct lanes<std::uint64_t> {
   static __m512i all_are(std::uint64_t x) noexcept {
     return _mm512_set1_epi64(static_cast<long long>(x));
   }
-  static mask less(__m512i a, __m512i b) noexcept { return _mm512_cmplt_epu64_mask(a, b); }
-  static mask not_above(__m512i a, __m512i b) noexcept { return _mm512_cmple_epu64_mask(a, b); }
+  /// A bit for each word.
+  static std::uint64_t less(__m512i a, __m512i b) noexcept {
+    return bits_of(_mm512_cmplt_epu64_mask(a, b));
+  }
+  static std::uint64_t not_above(__m512i a, __m512i b) noexcept {
+    return bits_of(_mm512_cmple_epu64_mask(a, b));
+  }
   static __m512i lesser(__m512i a, __m512i b) noexcept {
     return _mm512_maskz_min_epu64(all_words, a, b);
   }
@@ -82,8 +89,12 @@ struct lanes<std::uint32_t> {
   static __m512i all_are(std::uint32_t x) noexcept {
     return _mm512_set1_epi32(static_cast<int>(x));
   }
-  static mask less(__m512i a, __m512i b) noexcept { return _mm512_cmplt_epu32_mask(a, b); }
-  static mask not_above(__m512i a, __m512i b) noexcept { return _mm512_cmple_epu32_mask(a, b); }
+  static std::uint64_t less(__m512i a, __m512i b) noexcept {
+    return bits_of(_mm512_cmplt_epu32_mask(a, b));
+  }
+  static std::uint64_t not_above(__m512i a, __m512i b) noexcept {
+    return bits_of(_mm512_cmple_epu32_mask(a, b));
+  }
   static __m512i lesser(__m512i a, __m512i b) noexcept { return _mm512_maskz_min_epu32(all, a, b); }
   static __m512i greater(__m512i a, __m512i b) noexcept {
     return _mm512_maskz_max_epu32(all, a, b);
@@ -104,12 +115,12 @@ inline std::uint32_t join_bits(std::uint32_t a, std::uint32_t b, std::uint32_t c
   return a | b << 8 | c << 16 | d << 24;
 }
 
-/// The bits of vectors(n), n = 0, size, ..., of N words.
+/// The bits of vectors(n), n = 0, size, ..., of N words. (GCC takes what bits_of() does for long.)
 template <class Word, unsigned N, class Vectors>
-inline bits_for<N> join_bits(Vectors vectors) noexcept {
+[[gnu::always_inline]] inline bits_for<N> join_bits(Vectors vectors) noexcept {
   constexpr unsigned size = lanes<Word>::size;
-  return [&]<unsigned... V>(std::integer_sequence<unsigned, V...>) noexcept {
-    return ((bits_for<N>{vectors(size * V)} << (size * V)) | ...);
+  return [&]<unsigned... V> [[gnu::always_inline]] (std::integer_sequence<unsigned, V...>) noexcept {
+    return static_cast<bits_for<N>>(((std::uint64_t{vectors(size * V)} << (size * V)) | ...));
   }(std::make_integer_sequence<unsigned, N / size>{});
 }
 

@@ -113,7 +113,8 @@ inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
                               std::uint64_t x) noexcept {
   const __m512i wanted = _mm512_set1_epi64(static_cast<long long>(x));
   const auto bits = [&](unsigned n) noexcept {
-    return std::uint32_t{_mm512_cmpge_epu64_mask(_mm512_load_si512(words + n), wanted)};
+    return static_cast<std::uint32_t>(
+        lanes<std::uint64_t>::not_above(wanted, _mm512_load_si512(words + n)));
   };
   return join_bits(bits(0), bits(8), bits(16), bits(24)) & used_bits(count);
 }
