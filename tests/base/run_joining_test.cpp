@@ -157,8 +157,8 @@ TEMPLATE_TEST_CASE("the twins that join a block agree", "[run_joining]", physica
   std::mt19937_64 random(42);
   for (int step = 0; step < 20'000; ++step) {
     CAPTURE(step);
-    const std::uint64_t page_bytes = std::uint64_t{2} << random() % 18;
-    const std::uint64_t last = sizeof(TestType) == 4 ? 0xffffffff : top / page_bytes;
+    const std::uint64_t page_bytes = std::uint64_t{2} << random() % 47;
+    const std::uint64_t last = std::min(top / page_bytes, sizeof(TestType) == 4 ? 0xffffffff : top);
     const std::uint64_t first = random() % 2 ? last - random() % 64 : random() % 1000;
     const std::uint64_t run_pages = std::array<std::uint64_t, 4>{1, 2, 8, 40}[random() % 4];
     const auto words =
