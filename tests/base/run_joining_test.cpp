@@ -11,6 +11,7 @@
 
 #include "iopt/base/run.hpp"
 #include "tests/catch.hpp"
+#include "tests/memory_between_guards.hpp"
 
 using namespace iopt;
 
@@ -155,14 +156,18 @@ TEMPLATE_TEST_CASE("the twins that join a block agree", "[run_joining]", physica
                    std::uint32_t) {
   using detail::joining, detail::joining_block;
   std::mt19937_64 random(42);
+  iopt::test::memory_between_guards<std::array<TestType, 1 + 3 * joining_block>> all_words;
+  iopt::test::memory_between_guards<std::array<std::uint64_t, 18>> all_runs;
   for (int step = 0; step < 20'000; ++step) {
     CAPTURE(step);
     const std::uint64_t page_bytes = std::uint64_t{2} << random() % 47;
     const std::uint64_t last = std::min(top / page_bytes, sizeof(TestType) == 4 ? 0xffffffff : top);
     const std::uint64_t first = random() % 2 ? last - random() % 64 : random() % 1000;
     const std::uint64_t run_pages = std::array<std::uint64_t, 4>{1, 2, 8, 40}[random() % 4];
-    const auto words =
-        words_of<TestType>(draw(random, 1 + 3 * joining_block, last, first, run_pages), page_bytes);
+    auto& words = all_words.at_end(random() % 2 != 0);
+    std::ranges::copy(
+        words_of<TestType>(draw(random, words.size(), last, first, run_pages), page_bytes),
+        words.begin());
     const TestType* const block = words.data() + 1;
     const std::uint64_t word_step = std::is_same_v<TestType, physical> ? page_bytes : 1;
     const std::uint64_t next = detail::word_of(words[0]) + word_step;
@@ -170,7 +175,9 @@ TEMPLATE_TEST_CASE("the twins that join a block agree", "[run_joining]", physica
     if (going_on != detail::blocks_going_on_portable(block, 3, next, word_step)) FAIL("going on");
     if (going_on != 0) continue;
     const std::uint64_t type = random() % 3 << 60;
-    std::array<std::uint64_t, 18> a{1, 2}, b = a;
+    auto& a = all_runs.at_end(random() % 2 != 0);
+    a = {1, 2};
+    auto b = a;
     const joining both{nullptr,    (random() % 100 * page_bytes) | type,
                        next,       word_step,
                        page_bytes, page_bytes | type};

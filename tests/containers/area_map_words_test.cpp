@@ -10,6 +10,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/containers/word_arrays.hpp"
+#include "tests/memory_between_guards.hpp"
 
 namespace {
 
@@ -20,10 +21,11 @@ using namespace iopt::test;
 
 TEMPLATE_TEST_CASE("a search counts the words that are less", "[area_map_words]", words, keys) {
   random_bits random(1);
+  memory_between_guards<TestType> memory;
   for (int step = 0; step < 20000; ++step) {
-    TestType w;
+    TestType& w = memory.at_end(random() % 2 != 0);
     using word_type = typename decltype(w.word)::value_type;
-    constexpr std::size_t size = w.word.size();
+    constexpr std::size_t size = TestType{}.word.size();
     for (word_type& word : w.word) word = draw<word_type>(random);
     std::fill(w.word.begin() + static_cast<int>(random() % (size + 1)), w.word.end(),
               static_cast<word_type>(top));
@@ -41,8 +43,9 @@ TEMPLATE_TEST_CASE("a search counts the words that are less", "[area_map_words]"
 
 TEST_CASE("the twins of at_least agree with a plain loop", "[area_map_words]") {
   random_bits random(2);
+  memory_between_guards<words> memory;
   for (int step = 0; step < 20000; ++step) {
-    words w;
+    words& w = memory.at_end(random() % 2 != 0);
     for (std::uint64_t& word : w.word) word = draw(random);
     const auto count = static_cast<std::uint32_t>(random() % 33);
     const std::uint64_t x = random() % 2 ? draw(random) : w.word[random() % 32];
@@ -58,8 +61,9 @@ TEST_CASE("the twins of at_least agree with a plain loop", "[area_map_words]") {
 TEMPLATE_TEST_CASE("the twins of greatest agree with a plain loop", "[area_map_words]", words,
                    keys) {
   random_bits random(3);
+  memory_between_guards<TestType> memory;
   for (int step = 0; step < 20000; ++step) {
-    TestType w;
+    TestType& w = memory.at_end(random() % 2 != 0);
     using word_type = typename decltype(w.word)::value_type;
     for (word_type& word : w.word) word = draw<word_type>(random);
     const auto count = static_cast<unsigned>(random() % (w.word.size() + 1));
@@ -74,10 +78,11 @@ TEMPLATE_TEST_CASE("the twins of greatest agree with a plain loop", "[area_map_w
 TEMPLATE_TEST_CASE("the twins of insert_word and remove_word do what a list does",
                    "[area_map_words]", words, values, keys) {
   random_bits random(5);
+  memory_between_guards<TestType> memory;
   for (int step = 0; step < 20000; ++step) {
-    TestType a;
+    TestType& a = memory.at_end(random() % 2 != 0);
     using word_type = typename decltype(a.word)::value_type;
-    constexpr unsigned size = a.word.size();
+    constexpr unsigned size = TestType{}.word.size();
     const bool insert = random() % 2 == 0;
     const auto count = static_cast<unsigned>(insert ? random() % size : 1 + random() % size);
     const auto at = static_cast<unsigned>(random() % (count + (insert ? 1 : 0)));
@@ -107,9 +112,10 @@ TEMPLATE_TEST_CASE("the twins of insert_word and remove_word do what a list does
 TEST_CASE("the twins of greatest_gap and gaps_at_least agree with plain loops",
           "[area_map_words]") {
   random_bits random(8);
+  memory_between_guards<keys> firsts, lasts;
   for (int step = 0; step < 49 * 500; ++step) {
     const auto count = static_cast<unsigned>(step % 49);
-    keys first, last;
+    keys &first = firsts.at_end(random() % 2 != 0), &last = lasts.at_end(random() % 2 != 0);
     std::array<std::uint32_t, 96> ends{};
     for (std::uint32_t& end : ends) end = draw<std::uint32_t>(random);
     std::sort(ends.begin(), ends.begin() + 2 * count);
