@@ -119,9 +119,10 @@ inline std::uint32_t join_bits(std::uint32_t a, std::uint32_t b, std::uint32_t c
 template <class Word, unsigned N, class Vectors>
 [[gnu::always_inline]] inline bits_for<N> join_bits(Vectors vectors) noexcept {
   constexpr unsigned size = lanes<Word>::size;
-  return [&]<unsigned... V> [[gnu::always_inline]] (std::integer_sequence<unsigned, V...>) noexcept {
-    return static_cast<bits_for<N>>(((std::uint64_t{vectors(size * V)} << (size * V)) | ...));
-  }(std::make_integer_sequence<unsigned, N / size>{});
+  return
+      [&]<unsigned... V> [[gnu::always_inline]] (std::integer_sequence<unsigned, V...>) noexcept {
+        return static_cast<bits_for<N>>(((std::uint64_t{vectors(size * V)} << (size * V)) | ...));
+      }(std::make_integer_sequence<unsigned, N / size>{});
 }
 
 inline __m512i greater(__m512i a, __m512i b) noexcept {
