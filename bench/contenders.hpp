@@ -149,7 +149,7 @@ class bare_runs {
     for (uint64_t done = 0; done != bytes;) {
       iopt::run_list out{room_};
       mock.pin_runs(address + done, (bytes - done) / page, &out);
-      demand(!out.empty(), "pin");
+      demand(!out.empty() && out.bytes() <= bytes - done, "pin");
       demand(mock.map_runs(domain_.handle(), iova + done, room_.data(), out.size(), 3) == 0,
              "map_runs");
       done += out.bytes();

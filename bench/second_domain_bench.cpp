@@ -56,6 +56,7 @@ void attach_bare(benchmark::State& state, mock_layout layout) {
     for (uint64_t iova = far_iova; iova <= last;) {
       iopt::run_list out{room};
       on.policy().translate_range({{iova}, {last}}, out);
+      demand(!out.empty(), "translate");
       for (const iopt::run& r : out.view()) {
         demand(mock.map(second.handle(), iova, r.first.value, r.length_bytes, 3) == 0, "map");
         iova += r.length_bytes;

@@ -22,7 +22,9 @@ namespace iopt::detail {
 template <class Mask>
 inline std::uint64_t bits_of(Mask m) noexcept {
   std::uint64_t bits = m;
+#if defined(__GNUC__) && !defined(__clang__)
   __asm__ __inline__("" : "+r"(bits));
+#endif
   return bits;
 }
 

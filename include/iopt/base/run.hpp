@@ -30,6 +30,7 @@ struct run {
   static constexpr std::uint64_t longest = (std::uint64_t{1} << 60) - 1;
 
   physical first{};
+  // Where words come in little-endian order, the type is the second word's upper bits: put(), joining.
   std::uint64_t length_bytes : 60 = 0;
   std::uint64_t type_bits : 4 = 0;
 
@@ -168,6 +169,7 @@ class run_list {
         const std::uint64_t second = r.length_bytes | std::uint64_t{r.type_bits} << 60;
         at.first = r.first;
         std::memcpy(reinterpret_cast<std::byte*>(&at) + sizeof at.first, &second, sizeof second);
+        IOPT_ASSERT(at == r);
         return;
       }
     }

@@ -115,7 +115,8 @@ inline std::uint32_t join_bits(std::uint32_t a, std::uint32_t b, std::uint32_t c
   return a | b << 8 | c << 16 | d << 24;
 }
 
-/// The bits of vectors(n), n = 0, size, ..., of N words. (GCC takes what bits_of() does for long.)
+/// The bits of vectors(n), n = 0, size, ..., of N words. (GCC counts the statement in bits_of() as much
+/// code, and would not put this in line.)
 template <class Word, unsigned N, class Vectors>
 [[gnu::always_inline]] inline bits_for<N> join_bits(Vectors vectors) noexcept {
   constexpr unsigned size = lanes<Word>::size;
@@ -247,7 +248,7 @@ inline std::uint64_t greatest_of(Four four) noexcept {
   most = greater(most, _mm256_permute4x64_epi64(most, 0xb1));
   return static_cast<std::uint64_t>(_mm256_extract_epi64(most, 0)) ^ sign<std::uint64_t>;
 }
-/// One bit for each of N words, over all n of vectors(n), that is at least x.
+/// One bit for each of N words, over all n of vectors(n), that is at least x; the bits above are 1.
 template <class Word, unsigned N = usual<Word>, class Vectors>
 inline bits_for<N> at_least_of(Word x, Vectors vectors) noexcept {
   const auto less_than_x = less_than(x);

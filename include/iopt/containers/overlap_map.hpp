@@ -43,7 +43,7 @@ namespace iopt {
 ///             m entries with the same first: O(log n + m); next, prev O(1); nodes at most
 ///             n / 4 + 40. for_each_overlap with k results O((k + 1) log n), and never more than
 ///             O(n); for_each_span O(log n) and O(1) for each entry that begins in the window, both
-///             lazily.
+///             lazily, the former one leaf ahead.
 /// Threads     Thread-compatible: const calls may run together.
 /// Tested by   tests/containers/overlap_map_test.cpp (model: Boost.ICL coverage depth)
 template <class Address, class Value, memory_source Memory = heap_memory, class Probe = no_probe>

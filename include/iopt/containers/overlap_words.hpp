@@ -42,7 +42,8 @@ inline bits_for<usual<Word>> overlapping_portable(const Word* begin, const Word*
 }
 
 /// One bit for each of `count` > 0 children that may have such ranges: what is below one begins at
-/// the fence before it or behind, and `reach` is where it ends.
+/// the fence before it or behind, and `reach` is where it ends. (Vectors look at fences that are not
+/// there: from count - 1 on they are all-ones.)
 inline std::uint32_t overlapping_children_portable(const std::uint64_t* fences,
                                                    const std::uint64_t* reach, unsigned count,
                                                    std::uint64_t first,
@@ -176,7 +177,7 @@ inline std::uint32_t overlapping_children(const std::uint64_t* fences, const std
                                           std::uint64_t last) noexcept {
   const std::uint32_t children = count <= 8 ? overlapping_among<8>(fences, reach, first, last)
                                             : overlapping_among<32>(fences, reach, first, last);
-  return last != top ? children : children & used_bits(count);  // fences behind are all-ones
+  return last != top ? children : children & used_bits(count);
 }
 
 // Eight words at a time, from the first that is wanted: as many as a query usually finds without a

@@ -44,7 +44,7 @@ struct radix_answer {
 ///
 /// Model       For each page of the window: the offset of the live entry that it lies in, or that
 ///             there is none, or that others know, which is also the answer before open().
-/// Invariants  granules  a word is 0, an offset, a mark or a table.
+/// Invariants  granules  a word is 0, a live offset, a table, or says to ask elsewhere.
 ///             tables    a table is there while an entry lies in its granule and others may too, and
 ///                       knows how many do.
 ///             verify() checks them in this order; that the answers are those of the entries is what
@@ -229,6 +229,8 @@ class shared_radix {
     std::uint32_t users;  // entries that lie in the granule
     alignas(64) word pages[shared_radix::pages];
   };
+
+  static_assert(page_bytes > marks && alignof(table) > marks);
 
   static table* table_of(std::uint64_t w) noexcept {
     return reinterpret_cast<table*>(static_cast<std::uintptr_t>(w - is_table));

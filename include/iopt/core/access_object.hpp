@@ -10,6 +10,7 @@
 // Layer: core. Includes: base, core/io_pagetable.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>

@@ -6,6 +6,7 @@
 // Layer: core. Includes: core/io_pagetable.hpp.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "iopt/core/cut.hpp"

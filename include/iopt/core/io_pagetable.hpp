@@ -383,8 +383,8 @@ class io_pagetable {
 
   std::span<attachment_type* const> domains() const noexcept { return {domains_, domain_count_}; }
   /// Tells domains that want to know which addresses are about to change, where there are locks: the
-  /// first locked instruction behind the store to a domain's entry waits for it. Without, it costs more
-  /// than it gains.
+  /// first locked instruction behind the store to a domain's entry waits for that line. Without, the hint
+  /// costs more than it gains.
   void prefetch_in_domains(iova_range r) const noexcept {
     if constexpr (prefetching_domain<Domain> && Traits::concurrent)
       for (const attachment_type* d : domains()) d->domain->prefetch(r);

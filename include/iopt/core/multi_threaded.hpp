@@ -35,9 +35,9 @@ namespace iopt {
 
 namespace detail {
 
-/// Tries for about as long as a few short holds of a lock last, before anything is paid for sleeping, and
-/// ever less often: each look takes the lock's line from who has it, and who is left alone with the lines
-/// for a while gets more done with them. Whether it worked.
+/// Tries for some 10 to 20 us, before anything is paid for sleeping, and ever less often: each look takes
+/// the lock's line from who has it, and who is left alone with the lines for a while gets more done with
+/// them. Whether it worked.
 template <class Try>
 bool spin(Try attempt) noexcept {
   constexpr unsigned longest = 256;
@@ -48,10 +48,12 @@ bool spin(Try attempt) noexcept {
       __builtin_ia32_pause();
 #elif defined(__aarch64__)
       __asm__ __volatile__("yield");
+#else
+      std::atomic_signal_fence(std::memory_order_seq_cst);  // so that the loop is one
 #endif
     }
   }
-  return false;
+  return attempt();
 }
 
 /// What lets an unlock be a plain store: who is about to sleep makes those who unlock see him.

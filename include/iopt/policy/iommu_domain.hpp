@@ -214,7 +214,8 @@ concept concurrent_domain = iommu_domain<D> && requires { requires D::is_concurr
 /// while the engine has other things to do.
 ///
 ///   d.prefetch(r)   a hint: the beginning of r is about to be mapped. Changes nothing. Beside any other
-///                   call, also where those are serialised.
+///                   call, also where those are serialised. Only a table with locks gives it, for what a
+///                   lock waits for is what it saves.
 template <class D>
 concept prefetching_domain = iommu_domain<D> && requires(const D& c, iova_range r) {
   { c.prefetch(r) } noexcept -> std::same_as<void>;

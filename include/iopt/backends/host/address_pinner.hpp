@@ -8,7 +8,7 @@
 // A table without a domain holds nothing at all; and pins of an access object are no pins: memory that the
 // process unmaps meanwhile is gone. backends/host/process_pinner.hpp is the one that probes and counts.
 //
-// Layer: backends. Includes: base, policy, backends/host, the standard library, Linux.
+// Layer: backends. Includes: base, policy, backends/host, the standard library.
 #pragma once
 
 #include <algorithm>

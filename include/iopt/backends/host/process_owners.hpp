@@ -73,7 +73,8 @@ class own_memory : public process_owners {
   ~own_memory() = default;
 };
 
-/// process_charges: what owners that are processes are charged.
+/// process_charges: what owners that are processes are charged, and how much of their memory is asked for
+/// before a charge can refuse it.
 ///
 /// Model     process_accounts.
 /// Errors    As the concept.
