@@ -614,6 +614,38 @@ TEMPLATE_TEST_CASE(
   REQUIRE(w.close() == "");
 }
 
+TEST_CASE("threads that pin a range for the first time at once are each told its frames",
+          "[thread]") {
+  using W = world<kind<mock::domain, locked_traits>>;
+  W w;
+  auto& t = w.table();
+  w.attach_domain();
+  must(t.map(w.at(0), 4 * w.page, rw, w.io(64)));
+  typename W::access_type object([](void*, iova_range) {}, nullptr);
+  must(object.attach(t));
+  const iova_range one = w.pages_at(65, 1), all = w.pages_at(64, 4);
+  const physical frame = *t.domain(0).translate(w.io(65));
+  std::atomic<unsigned> wrong = 0;
+  run_threads(w, 3, [&](unsigned) {
+    for (unsigned n = 0; n < 3000; ++n) {
+      const iova_range r = n % 8 == 0 ? all : one;
+      std::uint64_t bytes = 0;
+      bool seen = false;
+      const auto done = object.pin(r, access_rights::read, [&](run f) {
+        bytes += f.length_bytes;
+        seen = seen || (f.first <= frame && frame - f.first < f.length_bytes);
+      });
+      wrong += !done || bytes != r.length() || !seen;
+      if (done) object.unpin(r);  // mostly nobody holds it then
+    }
+  });
+  CHECK(wrong == 0);
+  must(t.unmap_all().outcome);
+  object.detach();
+  CHECK(w.pinner.is_idle());
+  REQUIRE(w.close() == "");
+}
+
 TEST_CASE("threads that wait for a mutex all get it", "[thread]") {
   for (unsigned round = 0; round < 20; ++round) {
     word_mutex mutex;

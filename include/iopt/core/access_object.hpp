@@ -114,9 +114,10 @@ class access_object {
     table_type* const in = usable();
     if (in == nullptr) return fail(errc::no_such_file_or_directory);
     result<void> refused{};
-    if (const held_type* const held = pin_again(range, rights_of(want), refused)) {
+    pinned_part is{};
+    if (pin_again(range, rights_of(want), is, refused)) {
       if (!refused) return refused;
-      tell(*held, frames);
+      tell(is, range, frames);
       return {};
     }
     table_type& t = *in;
@@ -124,11 +125,10 @@ class access_object {
       bool any_compact = false;
       {
         detail::shared_lock guard(t.areas_lock_);
-        const held_type* only = nullptr;
-        if (const result<void> done = pin_full(t, range, rights_of(want), any_compact, only); !done)
+        if (const result<void> done = pin_full(t, range, rights_of(want), any_compact, is); !done)
           return done;
         if (!any_compact) {
-          only != nullptr ? tell(*only, frames) : tell(t, range, frames);
+          is.of != nullptr ? tell(is, range, frames) : tell(t, range, frames);
           return {};
         }
       }
@@ -236,21 +236,31 @@ class access_object {
     return pins_.find_exact(range) != nullptr;
   }
 
-  /// Pins once more what this object holds; nullptr, it does not. Where `refused` becomes an error it
+  /// pinned_part: what is told of a range of one area that was pinned: the area, and the frames if they
+  /// are one run. A copy, for the record may go before it is told: two threads that pin a range for the
+  /// first time at the same time make a record each, and who unpins takes any of them.
+  struct pinned_part {
+    area_type* of = nullptr;
+    run frames{};
+  };
+
+  /// Pins once more what this object holds, `is`; false, it does not. Where `refused` becomes an error it
   /// has not been pinned.
-  held_type* pin_again(iova_range range, access_rights rights, result<void>& refused) noexcept {
+  bool pin_again(iova_range range, access_rights rights, pinned_part& is,
+                 result<void>& refused) noexcept {
     if (!holds_any_)
-      return nullptr;  // who has just been given a pin by another thread misses it: no harm
+      return false;  // who has just been given a pin by another thread misses it: no harm
     detail::exclusive_lock mine(lock_);
     held_type* const held = pins_.find_exact(range);
-    if (held == nullptr) return nullptr;
+    if (held == nullptr) return false;
     if (const result<void> ok = may_use(*held->of, rights); !ok) {
-      refused = ok;
+      refused = fail(ok.error());
     } else {
       ++held->users;
       note_change(*held);
+      is = {held->of, held->frames};
     }
-    return held;
+    return true;
   }
 
   // What pins again, or undoes that, has changed a record and tells its area only when somebody asks, or
@@ -281,10 +291,9 @@ class access_object {
 
   // core/access_pin.hpp
   result<void> pin_full(table_type& t, iova_range range, access_rights rights, bool& any_compact,
-                        const held_type*& only);
+                        pinned_part& only);
   result<void> pin_part(table_type& t, any_area& any, iova_range part, bool ends_here,
-                        access_rights rights, bool looked, bool& any_compact,
-                        const held_type*& held);
+                        access_rights rights, bool looked, bool& any_compact, pinned_part& is);
 
   /// Undoes one pin of a range that lies in one area. False: this object has not pinned it so.
   bool unpin_held(table_type& t, iova_range range) noexcept {
@@ -325,10 +334,10 @@ class access_object {
 
   /// Tells the frames of a range of one area that this object holds.
   template <class Frames>
-  static void tell(const held_type& held, Frames& frames) {
-    if (held.frames.length_bytes != 0) return frames(held.frames);
-    area_type& a = *held.of;
-    tell(*a.source, a.indices_of(held.interval_node<iova>::range), frames);
+  static void tell(const pinned_part& is, iova_range range, Frames& frames) {
+    if (is.frames.length_bytes != 0) return frames(is.frames);
+    area_type& a = *is.of;
+    tell(*a.source, a.indices_of(range), frames);
   }
   /// Tells the frames of a range that is pinned.
   template <class Frames>

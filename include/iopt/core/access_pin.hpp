@@ -15,12 +15,12 @@
 namespace iopt {
 
 /// Pins the pages of full areas; `any_compact` says that one is not, and that nothing is pinned.
-/// `only` is what holds all of them, if one area does.
+/// `only` is all of them, if they are one area's.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 inline result<void> access_object<Pinner, Domain, Traits>::pin_full(table_type& t, iova_range range,
                                                                     access_rights rights,
                                                                     bool& any_compact,
-                                                                    const held_type*& only) {
+                                                                    pinned_part& only) {
   iova next = range.first;
   for (auto c = t.areas_.find(next);; c.next()) {
     const auto undo = [&] {
@@ -32,15 +32,15 @@ inline result<void> access_object<Pinner, Domain, Traits>::pin_full(table_type& 
     }
     const bool ends_here = c.range().last >= range.last;
     const iova_range part{next, ends_here ? range.last : c.range().last};
-    const held_type* held = nullptr;
+    pinned_part is{};
     if (const result<void> done =
-            pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, held);
+            pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, is);
         !done || any_compact) {
       undo();
       return done;
     }
     if (ends_here) {
-      if (next == range.first) only = held;
+      if (next == range.first) only = is;
       return {};
     }
     next = c.range().last + 1;
@@ -53,7 +53,7 @@ inline result<void> access_object<Pinner, Domain, Traits>::pin_part(table_type& 
                                                                     iova_range part, bool ends_here,
                                                                     access_rights rights,
                                                                     bool looked, bool& any_compact,
-                                                                    const held_type*& held) {
+                                                                    pinned_part& is) {
   const auto begins_page = [&](std::uint64_t offset) {
     return (table_type::page_offset(any) + offset) % Traits::page_bytes == 0;
   };
@@ -68,7 +68,7 @@ inline result<void> access_object<Pinner, Domain, Traits>::pin_part(table_type& 
   }
   if (!looked) {
     result<void> refused{};
-    if (held = pin_again(part, rights, refused); held != nullptr) return refused;
+    if (pin_again(part, rights, is, refused)) return refused;
   }
   area_type& a = table_type::full(any);
   held_type* const fresh = t.template create<held_type>();
@@ -86,12 +86,12 @@ inline result<void> access_object<Pinner, Domain, Traits>::pin_part(table_type& 
   fresh->of = &a;
   fresh->interval_node<iova>::range.first = part.first;
   fresh->interval_node<iova>::range.last = part.last;
+  is = {&a, fresh->frames};
   {
     detail::exclusive_lock mine(lock_);
     pins_.insert(*fresh);
     detail::release_into(holds_any_, true);
   }
-  held = fresh;
   return {};
 }
 
