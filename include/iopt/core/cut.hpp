@@ -63,16 +63,20 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_cut(iova last, cut_ru
   plan.spare.append(*right);
   ++plan.count;
   if (const result<any_area*> held = may_cut(last, rule); !held) return fail(held.error());
-  if constexpr (can_split) {
-    if (a.storage != nullptr && large_pages_) {
-      for (std::size_t n = 0; n < domain_count_; ++n) {
-        typename attachment_type::call guard(*domains_[n]);
-        const result<void> done = domains_[n]->domain->split({a.where.first, last});
-        if (!done)
-          return fail({done.error().code, error_place::domain, last - a.where.first,
-                       static_cast<std::uint32_t>(n)});
-      }
-    }
+  if (a.storage != nullptr && large_pages_)
+    return split_entries({a.where.first, last}, last - a.where.first);
+  return {};
+}
+
+/// Makes both ends of a range boundaries of entries, in every domain. Errors: those of a domain, with
+/// its number and `offset`. Requires: can_split, or there is none.
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+result<void> io_pagetable<Pinner, Domain, Traits>::split_entries(iova_range range,
+                                                                 std::uint64_t offset) {
+  for (std::size_t n = 0; n < domain_count_; ++n) {
+    typename attachment_type::call guard(*domains_[n]);
+    if (const result<void> done = detail::split(*domains_[n]->domain, range); !done)
+      return fail({done.error().code, error_place::domain, offset, static_cast<std::uint32_t>(n)});
   }
   return {};
 }

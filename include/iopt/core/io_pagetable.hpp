@@ -492,13 +492,13 @@ class io_pagetable {
   static constexpr bool can_split = splitting_domain<Domain>;
   result<any_area*> may_cut(iova last, cut_rule rule, bool held_too = true) const;
   result<void> prepare_cut(iova last, cut_rule rule, cut_plan& plan);
+  result<void> split_entries(iova_range range, std::uint64_t offset);
   result<void> prepare_cuts(iova_range around, cut_rule rule, cut_plan& plan);
   void commit(cut_plan& plan) noexcept;
   void abandon(cut_plan& plan) noexcept;
 
   // core/punch.hpp
   result<any_area*> punch(any_area& around, iova_range hole) noexcept;
-  result<void> split_entries(const compact_type& a, iova_range part) noexcept;
   result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
                              compact_type*& hole_area) noexcept;
 

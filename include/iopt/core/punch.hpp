@@ -45,23 +45,6 @@ auto io_pagetable<Pinner, Domain, Traits>::punch(any_area& around, iova_range ho
   return part;
 }
 
-/// Splits the large entries around `part` of an area, in every domain. Errors: as cut().
-template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-result<void> io_pagetable<Pinner, Domain, Traits>::split_entries(const compact_type& a,
-                                                                 iova_range part) noexcept {
-  if constexpr (can_split) {
-    for (std::size_t n = 0; n < domain_count_; ++n) {
-      typename attachment_type::call guard(*domains_[n]);
-      if (const result<void> split = domains_[n]->domain->split(part); !split)
-        return fail({split.error().code, error_place::domain, part.first - a.where.first,
-                     static_cast<std::uint32_t>(n)});
-    }
-    return {};
-  } else {
-    return fail({errc::invalid_argument, error_place::area, a.where.first.value});
-  }
-}
-
 /// Obtains all that a hole in `a` needs: `hole_area` for itself, in flight, chained to it one for the
 /// back where both ends stay; both still as `a` is, and in its family. Errors: as cut(). On error
 /// nothing has changed. Requires: areas_lock_, exclusively.
@@ -93,8 +76,11 @@ result<void> io_pagetable<Pinner, Domain, Traits>::prepare_punch(
     return fail(e);
   };
   if (!enough) return forgo(errc::not_enough_memory);
-  if (a.held && large_pages_)
-    if (const result<void> split = split_entries(a, hole); !split) return forgo(split.error());
+  if (a.held && large_pages_) {
+    if (!can_split) return forgo({errc::invalid_argument, error_place::area, a.where.first.value});
+    const result<void> split = split_entries(hole, hole.first - a.where.first);
+    if (!split) return forgo(split.error());
+  }
   if (!a.in_family) {
     a.in_family = true;
     a.family = family;
