@@ -443,7 +443,8 @@ class io_pagetable {
   result<void> fill(any_area*& chain, std::uint64_t* failed = nullptr);
   result<void> fill_one(any_area*& link);
   template <class Grow>
-  result<void> fill_compact(compact_type& a, std::span<attachment_type* const> into, Grow grow);
+  result<void> fill_compact(compact_type& a, std::span<attachment_type* const> into,
+                            const Grow& grow);
   result<iova> fill_or_discard(any_area* chain, iova where);
   result<iova> enter(any_area* chain, user_address hint, std::uint64_t length_bytes,
                      const iova* at);
@@ -480,7 +481,9 @@ class io_pagetable {
   result<any_area*> take_one(iova_range range, bool cuts) noexcept;
   unmap_report finish_one(any_area& a) noexcept;
   bool begin_take_down(any_area& a) noexcept;
+  [[gnu::noinline]] bool begin_take_down(area_type& a) noexcept;
   void finish_take_down(any_area& a) noexcept;
+  [[gnu::noinline]] void finish_take_down(area_type& a) noexcept;
   bool take_down(area_chain chain) noexcept;
   void put_back(area_chain chain) noexcept;
 

@@ -269,7 +269,7 @@ result<void> io_pagetable<Pinner, Domain, Traits>::fill_one(any_area*& link) {
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 template <class Grow>
 result<void> io_pagetable<Pinner, Domain, Traits>::fill_compact(
-    compact_type& a, std::span<attachment_type* const> into, Grow grow) {
+    compact_type& a, std::span<attachment_type* const> into, const Grow& grow) {
   batch_type batch(memory_, detail::batch_size(a.page_count() - 1));
   if (const result<void> taken = moves(a).take(batch.list()); !taken) return taken;
   if (moves(a).is_whole(batch.list())) return moves(a).show(batch.list(), into);

@@ -91,7 +91,9 @@ struct origin {
     [[no_unique_address]] exporter_type exporter{};
 
     friend bool operator==(const key& a, const key& b) {
-      return a.pinner == b.pinner && a.kind == b.kind && a.mode == b.mode && a.owner == b.owner &&
+      // Kind and mode are written apart. Side by side here, they would be read as one word, which waits
+      // for both.
+      return a.kind == b.kind && a.pinner == b.pinner && a.mode == b.mode && a.owner == b.owner &&
              a.file == b.file && a.exporter == b.exporter;
     }
   };

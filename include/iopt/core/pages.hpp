@@ -246,7 +246,7 @@ void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
 
 /// Frees a full area that no structure refers to any more, and its share of the pages.
 template <class Pinner, class Domain, class Traits>
-void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
+[[gnu::noinline]] void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
   using area_type = area<Pinner, Domain, Traits>;
   using block = mapping_block<Pinner, Domain, Traits>;
   pages<Pinner, Domain, Traits>& p = *a.source;

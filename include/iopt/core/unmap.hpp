@@ -189,22 +189,26 @@ void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
 /// Takes one area in flight out of the domains, to be flushed. False: a domain came back short.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::begin_take_down(any_area& a) noexcept {
-  if (is_compact(a)) {
-    a.filled = fill_state::no_longer;
-    return !a.held || moves(compact(a)).take_out(domains());
-  }
-  area_type& whole = full(a);
-  detail::exclusive_lock guard(whole.source->mutex);
+  if (!is_compact(a)) return begin_take_down(full(a));
   a.filled = fill_state::no_longer;
-  return moves(*whole.source).begin_unfill(whole, domains());
+  return !a.held || moves(compact(a)).take_out(domains());
+}
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+bool io_pagetable<Pinner, Domain, Traits>::begin_take_down(area_type& a) noexcept {
+  detail::exclusive_lock guard(a.source->mutex);
+  a.filled = fill_state::no_longer;
+  return moves(*a.source).begin_unfill(a, domains());
 }
 /// Gives back what nobody else holds of an area that no device shows any more.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 void io_pagetable<Pinner, Domain, Traits>::finish_take_down(any_area& a) noexcept {
   if (is_compact(a)) return moves(compact(a)).give_back();
-  area_type& whole = full(a);
-  detail::exclusive_lock guard(whole.source->mutex);
-  moves(*whole.source).finish_unfill(whole);
+  finish_take_down(full(a));
+}
+template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
+void io_pagetable<Pinner, Domain, Traits>::finish_take_down(area_type& a) noexcept {
+  detail::exclusive_lock guard(a.source->mutex);
+  moves(*a.source).finish_unfill(a);
 }
 
 /// Takes areas in flight out of the domains and the table. False: a domain came back short.
