@@ -180,8 +180,9 @@ class sparse_frames {
     return {};
   }
 
-  /// F is undefined on r.
-  void erase(page_range r) noexcept {
+  /// F is undefined on r. (By reference: GCC writes a range that comes in registers to the stack in two
+  /// pieces and reads it in one, which waits for them.)
+  void erase(const page_range& r) noexcept {
     if (more_ == nullptr) {
       if (!has_only_ || !only_.range.overlaps(r)) return;
       if (r.contains(only_.range)) {

@@ -32,15 +32,14 @@ inline result<void> access_object<Pinner, Domain, Traits>::pin_full(table_type& 
     }
     const bool ends_here = c.range().last >= range.last;
     const iova_range part{next, ends_here ? range.last : c.range().last};
-    pinned_part is{};
     if (const result<void> done =
-            pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, is);
+            pin_part(t, *c.value(), part, ends_here, rights, part == range, any_compact, only);
         !done || any_compact) {
       undo();
       return done;
     }
     if (ends_here) {
-      if (next == range.first) only = is;
+      if (next != range.first) only = {};
       return {};
     }
     next = c.range().last + 1;

@@ -501,7 +501,7 @@ class io_pagetable {
   void abandon(cut_plan& plan) noexcept;
 
   // core/punch.hpp
-  result<any_area*> punch(any_area& around, iova_range hole) noexcept;
+  result<any_area*> punch(any_area& around, const iova_range& hole) noexcept;
   result<void> prepare_punch(compact_type& a, iova_range hole, bool both_stay,
                              compact_type*& hole_area) noexcept;
 

@@ -14,9 +14,9 @@ namespace iopt {
 
 /// Makes an area of its own of `hole` in a compact one, in flight; null where that must be done
 /// otherwise, and nothing has changed. Errors: as cut(). On error nothing has changed. Requires:
-/// areas_lock_, exclusively; the hole is not all of the area.
+/// areas_lock_, exclusively; the hole is not all of the area. (By reference, as sparse_frames::erase().)
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
-auto io_pagetable<Pinner, Domain, Traits>::punch(any_area& around, iova_range hole) noexcept
+auto io_pagetable<Pinner, Domain, Traits>::punch(any_area& around, const iova_range& hole) noexcept
     -> result<any_area*> {
   if (!is_compact(around)) return nullptr;
   compact_type& a = compact(around);
