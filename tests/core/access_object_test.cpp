@@ -17,10 +17,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-constexpr auto no_frames = [](run) {};
-constexpr auto ignore = [](void*, iova_range) {};
-
 /// A user that records what it is told, and then does something.
 template <class W>
 struct user {
@@ -82,14 +78,13 @@ TEMPLATE_TEST_CASE("a pin is checked in this order", "", (kind<full_domain>),
 }
 
 TEST_CASE("a pin over areas that end inside a page is refused") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
-  user<W> u;
+  user<usual> u;
   // Joining asks for whole pages, so that such areas never meet a user that pins.
   REQUIRE(t.map(w.at(0), 100, rw, w.io(1)));
   CHECK(text(u.object.attach(t)) == "EADDRINUSE");
-  typename W::access_type reader(ignore, nullptr, false);
+  usual::deaf_access reader(false);
   REQUIRE(reader.attach(t));
   CHECK(text(reader.pin(w.pages_at(1, 1), access_rights::read, no_frames)) == "EINVAL");
   std::byte data[100];
@@ -150,15 +145,14 @@ TEMPLATE_TEST_CASE("pins and domains come and go in every order", "", IOPT_TEST_
 }
 
 TEST_CASE("a pin tells the frames in order, and again where it is shared") {
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   auto& t = w.table();
-  user<W> u, v;
+  user<usual> u, v;
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(t.map(w.at(9), 4 * w.page, rw, w.io(20)));
   REQUIRE(u.object.attach(t));
   REQUIRE(v.object.attach(t));
-  const auto frames = [&](user<W>& by) {
+  const auto frames = [&](user<usual>& by) {
     std::vector<std::uint64_t> all;
     must(by.object.pin(w.pages_at(18, 4), rw, [&](run r) {
       for (std::uint64_t n = 0; n < r.length_bytes; n += w.page) all.push_back(r.first.value + n);
@@ -260,10 +254,9 @@ TEMPLATE_TEST_CASE("a range that is held is pinned again, counted and checked ea
 }
 
 TEST_CASE("pins that have been counted are no longer when they are undone") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
-  user<W> u;
+  user<usual> u;
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(u.object.attach(t));
   const auto pin_calls = [&] { return t.find(w.io(16))->pin_calls; };
@@ -284,10 +277,9 @@ TEST_CASE("pins that have been counted are no longer when they are undone") {
 }
 
 TEST_CASE("what another object pinned is not this one's to undo") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
-  user<W> u, v;
+  user<usual> u, v;
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(u.object.attach(t));
   REQUIRE(v.object.attach(t));
@@ -329,10 +321,9 @@ TEST_CASE("a pin of one page that a domain shows leaves nothing behind") {
 // ---- Notification ----------------------------------------------------------------------------------
 
 TEST_CASE("an unmap tells every user which area goes, and waits for the pins") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
-  user<W> u, bystander;
+  user<usual> u, bystander;
   w.attach_domain();
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(t.map(w.at(4), 4 * w.page, rw, w.io(20)));
@@ -359,10 +350,9 @@ TEST_CASE("an unmap tells every user which area goes, and waits for the pins") {
 }
 
 TEST_CASE("who does not let go in a hundred rounds keeps the area, which is usable again") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
-  user<W> u;
+  user<usual> u;
   w.attach_domain();
   for (std::uint64_t n = 0; n < 3; ++n)
     REQUIRE(t.map(w.at(4 * n), 4 * w.page, rw, w.io(16 + 4 * n)));
@@ -394,11 +384,10 @@ TEST_CASE("who does not let go in a hundred rounds keeps the area, which is usab
 }
 
 TEST_CASE("detaching and moving have the user let go of everything") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table(0);
   auto& next = w.table(1);
-  user<W> u;
+  user<usual> u;
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(next.map(w.at(0), 4 * w.page, rw, w.io(16)));
   CHECK(text(u.object.replace(t)) == "ENOENT");
@@ -438,9 +427,9 @@ TEST_CASE("detaching and moving have the user let go of everything") {
 // ---- Sharing with other tables ---------------------------------------------------------------------
 
 TEST_CASE("nothing is mapped in an access object's next table that would keep it out") {
-  world<kind<full_domain>> w;
+  usual w;
   auto& next = w.table(1);
-  user<world<kind<full_domain>>> u;
+  user<usual> u;
   REQUIRE(u.object.attach(w.table(0)));
   std::string answer;
   u.then = [&](iova_range) { answer = text(next.map(w.at(0), 1, rw, iova{1})); };
@@ -456,11 +445,10 @@ TEST_CASE("nothing is mapped in an access object's next table that would keep it
 
 TEST_CASE("pages that a user holds in one table are shown by another without a pin") {
   // As the kernel's own test: pin where no domain is, copy to where one is.
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   auto& t = w.table(0);
   auto& shown = w.table(1);
-  user<W> u;
+  user<usual> u;
   REQUIRE(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   REQUIRE(u.object.attach(t));
   REQUIRE(u.object.pin(w.pages_at(16, 4), rw, no_frames));
@@ -481,10 +469,9 @@ TEST_CASE("pages that a user holds in one table are shown by another without a p
 // ---- Reading and writing ---------------------------------------------------------------------------
 
 TEST_CASE("reading and writing is checked in this order, and copies what comes before a gap") {
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   auto& t = w.table();
-  user<W> u;
+  user<usual> u;
   std::byte data[3 * 4096] = {};
   CHECK(text(u.object.read(w.io(16), {data, 0})) == "EINVAL");
   CHECK(text(u.object.read(iova{top}, {data, 2})) == "EOVERFLOW");
@@ -540,11 +527,10 @@ TEMPLATE_TEST_CASE("when the owner is gone, pages that are held can still be rea
 }
 
 TEST_CASE("a file is read and written through its pages") {
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   auto& t = w.table();
   const auto f = w.add_file(8);
-  user<W> u;
+  user<usual> u;
   REQUIRE(u.object.attach(t));
   REQUIRE(t.map(t.file_memory(f, 2 * w.page), 4 * w.page, rw, w.io(16)));
   std::byte data[64], got[64];

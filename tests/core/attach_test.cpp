@@ -11,15 +11,7 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
-
-struct nobody_told : usual::access_type {
-  explicit nobody_told(bool pins = true)
-      : usual::access_type(+[](void*, iova_range) {}, nullptr, pins) {}
-};
-constexpr auto ignore = [](const run&) {};
 
 mock::domain_options sizes(page_size_set which) { return {.page_sizes = which}; }
 
@@ -31,8 +23,7 @@ std::vector<iova_range> usable(const usual::table_type& t) {
 
 }  // namespace
 
-// --- Attach, in the order of its checks
-// -----------------------------------------------------------
+// --- Attach, in the order of its checks ----------------------------------------------------------
 
 TEST_CASE("a domain is in a table once", "[attach]") {
   usual w;
@@ -136,8 +127,7 @@ TEST_CASE("attach without memory changes nothing", "[attach]") {
   CHECK(difference(before, w.look()) == "");
 }
 
-// --- Alignment
-// ------------------------------------------------------------------------------------
+// --- Alignment -----------------------------------------------------------------------------------
 
 TEST_CASE("the alignment is the greatest that a domain or an access asks for", "[attach]") {
   usual w;
@@ -151,11 +141,11 @@ TEST_CASE("the alignment is the greatest that a domain or an access asks for", "
   CHECK(t.alignment() == page);
   t.detach(whole);
   CHECK(t.alignment() == 2048);
-  nobody_told object;
+  usual::deaf_access object;
   must(object.attach(t));
   CHECK(t.alignment() == page);
   object.detach();
-  nobody_told reads_only(false);
+  usual::deaf_access reads_only(false);
   must(reads_only.attach(t));
   CHECK(t.alignment() == 2048);
   t.detach(half);
@@ -187,8 +177,7 @@ TEST_CASE("large pages are switched off before there is a domain and an area, on
   CHECK(text(t.disable_large_pages()) == "ok");
 }
 
-// --- Filling from the cheapest holder
-// ---------------------------------------------------------------
+// --- Filling from the cheapest holder ------------------------------------------------------------
 
 TEST_CASE("a second domain is filled without a pin, a charge, or a run too many", "[attach]") {
   usual w;
@@ -238,9 +227,9 @@ TEST_CASE("pages that an access pinned are not pinned again, and stay when the d
   usual w(page);
   auto& t = w.table();
   must(t.map(w.at(0), 8 * page, rw, w.io(0)));
-  nobody_told object;
+  usual::deaf_access object;
   must(object.attach(t));
-  must(object.pin(w.pages_at(2, 4), access_rights::read, ignore));
+  must(object.pin(w.pages_at(2, 4), access_rights::read, no_frames));
   CHECK(w.pinner.pinned_pages() == 4);
   auto& d = w.attach_domain();
   CHECK(w.pinner.pinned_pages() == 8);
@@ -249,7 +238,7 @@ TEST_CASE("pages that an access pinned are not pinned again, and stay when the d
 
   object.unpin(w.pages_at(2, 4));  // the domain still has them
   CHECK(w.pinner.pinned_pages() == 8);
-  must(object.pin(w.pages_at(0, 2), access_rights::read, ignore));
+  must(object.pin(w.pages_at(0, 2), access_rights::read, no_frames));
   CHECK(w.pinner.pinned_pages() == 8);
   w.account.refuse_all();
   CHECK(t.detach(d));
@@ -262,8 +251,7 @@ TEST_CASE("pages that an access pinned are not pinned again, and stay when the d
   CHECK(w.close() == "");
 }
 
-// --- Detach and replace
-// ----------------------------------------------------------------------------
+// --- Detach and replace --------------------------------------------------------------------------
 
 TEST_CASE("whichever domain goes first, pages stay pinned until the last is gone", "[attach]") {
   for (const auto& order : {std::vector<std::size_t>{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {2, 1, 0}}) {
@@ -518,9 +506,9 @@ TEST_CASE("what is held once more is not charged once more", "[account]") {
   must(t.map(w.at(0), 4 * page, rw, w.io(0)));
   must(t.copy(t, w.pages_at(0, 4), rw, w.io(8)));
   w.attach_domain();
-  nobody_told object;
+  usual::deaf_access object;
   must(object.attach(t));
-  must(object.pin(w.pages_at(0, 4), access_rights::read, ignore));
+  must(object.pin(w.pages_at(0, 4), access_rights::read, no_frames));
   CHECK(w.pinner.charged() == 4);
   object.unpin(w.pages_at(0, 4));
   object.detach();

@@ -10,23 +10,17 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-constexpr auto no_frames = [](run) {};
-constexpr auto ignore = [](void*, iova_range) {};
-
-using W = world<kind<full_domain>>;
-
-physical shown(W& w, std::size_t domain, std::uint64_t io_page) {
-  return w.mock_of(domain).translate(W::io(io_page)).value();
+physical shown(usual& w, std::size_t domain, std::uint64_t io_page) {
+  return w.mock_of(domain).translate(usual::io(io_page)).value();
 }
-physical memory(W& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), W::at(n)); }
+physical memory(usual& w, std::uint64_t n) { return w.pinner.frame_of(w.owner(), usual::at(n)); }
 
 }  // namespace
 
 // ---- protect ---------------------------------------------------------------------------------------
 
 TEST_CASE("protect changes the rights of exactly the range, in every domain") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   must(t.map(w.at(0), 8 * w.page, rw, w.io(16)));
@@ -71,7 +65,7 @@ TEST_CASE("protect is refused in this order") {
 }
 
 TEST_CASE("the first area keeps its right when a later one is refused") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
@@ -89,7 +83,7 @@ TEST_CASE("the first area keeps its right when a later one is refused") {
 
 TEST_CASE("remap shows other memory, and gives the old back") {
   for (const std::uint64_t pieces : {mock::contiguity::scattered, mock::contiguity::contiguous}) {
-    W w(pieces);
+    usual w(pieces);
     auto& t = w.table();
     w.attach_domain(), w.attach_domain();
     must(t.map(w.at(0), 16 * w.page, rw, w.io(16)));
@@ -114,7 +108,7 @@ TEST_CASE("remap shows other memory, and gives the old back") {
 }
 
 TEST_CASE("a remap of more runs than go into one call is whole") {
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   w.watched_pages = 0;
   auto& t = w.table();
   w.attach_domain();
@@ -151,7 +145,7 @@ TEST_CASE("without large pages a remap writes page by page, so that its pages ca
 }
 
 TEST_CASE("a remap that fails tells the byte of the request") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
@@ -176,7 +170,7 @@ TEST_CASE("a remap that fails tells the byte of the request") {
 }
 
 TEST_CASE("a remap within one entry's range may take several calls") {
-  W w(mock::contiguity::contiguous);
+  usual w(mock::contiguity::contiguous);
   w.watched_pages = 0;
   auto& t = w.table();
   w.attach_domain();
@@ -190,10 +184,10 @@ TEST_CASE("a remap within one entry's range may take several calls") {
 }
 
 TEST_CASE("a remap is refused in this order") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
-  typename W::access_type user(ignore);
+  usual::deaf_access user;
   must(user.attach(t));
   must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   const auto remap = [&](iova_range r, user_address from) {

@@ -12,7 +12,6 @@ namespace iopt::test {
 namespace {
 
 constexpr std::uint64_t page = 4096;
-constexpr access_rights rw = access_rights::read_write;
 constexpr account_mode modes[] = {account_mode::none,  account_mode::user,
                                   account_mode::mm,    account_mode::custom,
                                   account_mode::type1, account_mode::type1_unlimited};

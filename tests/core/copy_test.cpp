@@ -7,9 +7,7 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
 
 }  // namespace
 

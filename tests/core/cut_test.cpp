@@ -11,14 +11,8 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
 constexpr cut_rule both_rules[] = {cut_rule::as_iommufd, cut_rule::split};
-
-struct nobody_told : usual::access_type {
-  nobody_told() : usual::access_type(+[](void*, iova_range) {}) {}
-};
 
 }  // namespace
 
@@ -89,7 +83,7 @@ TEST_CASE("a cut inside a page leaves both parts showing that page", "[cut]") {
   must(t.cut({page + 99}, cut_rule::as_iommufd));
   CHECK(text(t.unmap(w.io(1), 100, unmap_profile::iommufd).outcome) == "ok");
   CHECK(t.find({page + 100})->from == w.at(0) + 100);
-  nobody_told object;
+  usual::deaf_access object;
   CHECK(text(object.attach(t)) == "EADDRINUSE");  // it would need page boundaries
   CHECK(w.close() == "");
 }
@@ -138,7 +132,7 @@ TEST_CASE("under notification is busy, and comes before the alignment", "[cut]")
 TEST_CASE("a cut off the alignment, or where pins hold the area, is refused", "[cut]") {
   usual w;
   auto& t = w.table();
-  nobody_told object;
+  usual::deaf_access object;
   must(object.attach(t));
   must(t.map(w.at(0), 2 * page, rw, w.io(1)));
   must(object.pin(w.pages_at(1, 1), access_rights::read, [](const run&) {}));
@@ -279,7 +273,7 @@ TEST_CASE("a hole that cannot be punched at one end is not begun at the other", 
   w.attach_domain();
   must(t.map(w.at(0), 4 * page, rw, w.io(0)));
   must(t.map(w.at(8), 4 * page, rw, w.io(4)));
-  nobody_told object;
+  usual::deaf_access object;
   must(object.attach(t));
   must(object.pin(w.pages_at(0, 1), access_rights::read, [](const run&) {}));
   const auto before = w.look();

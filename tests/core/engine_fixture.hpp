@@ -26,8 +26,7 @@
 
 namespace iopt::test {
 
-// --- Traits
-// -----------------------------------------------------------------------------------------
+// --- Traits --------------------------------------------------------------------------------------
 
 /// The default traits, with memory that refuses on command.
 struct plain_traits : single_threaded {
@@ -53,8 +52,7 @@ struct locked_traits : multi_threaded {
   using memory = mock::failing_memory;
 };
 
-// --- Domains
-// ----------------------------------------------------------------------------------------
+// --- Domains -------------------------------------------------------------------------------------
 
 using full_domain = mock::domain;
 using plain_domain = mock::plain<>;
@@ -94,7 +92,7 @@ using full_64k = kind<full_domain, arm_pages_64k>;
 /// The mock with all its abilities that a domain is, or is made of.
 template <class Domain>
 mock::domain& inner(Domain& d) {
-  if constexpr (std::is_same_v<Domain, mock::domain>) {
+  if constexpr (std::is_base_of_v<mock::domain, Domain>) {
     return d;
   } else {
     return d.inner();
@@ -123,8 +121,7 @@ void must(const result<T>& r) {
     throw std::runtime_error("a step of preparation failed: " + std::string(name(r.error().code)));
 }
 
-// --- Snapshot
-// ---------------------------------------------------------------------------------------
+// --- Snapshot ------------------------------------------------------------------------------------
 
 /// What shows of one area. Pages are named by the order in which they are met.
 struct area_picture {
@@ -207,13 +204,11 @@ inline std::string difference(const snapshot& before, const snapshot& after) {
   return out.str();
 }
 
-// --- World
-// ------------------------------------------------------------------------------------------
+// --- World ---------------------------------------------------------------------------------------
 
 /// world: tables, domains, a pinner and memory, all of which one fault_injector can make fail.
 ///
-/// Ownership  Domains outlive tables, the pinner both. close() takes the tables down and says what
-/// is
+/// Ownership  Domains outlive tables, the pinner both. close() takes the tables down and says what is
 ///            left over that should not be.
 template <class Kind>
 class world {
@@ -223,6 +218,12 @@ class world {
   using table_type = io_pagetable<mock::pinner, domain_type, traits>;
   using access_type = access_object<mock::pinner, domain_type, traits>;
   static constexpr std::uint64_t page = traits::page_bytes;
+
+  /// An access object that does nothing when it is told that an area goes.
+  struct deaf_access : access_type {
+    explicit deaf_access(bool pins_pages = true)
+        : access_type([](void*, iova_range) {}, nullptr, pins_pages) {}
+  };
 
   static constexpr bool can_split = splitting_domain<domain_type>;
   static constexpr bool can_protect = protecting_domain<domain_type>;
@@ -356,5 +357,16 @@ class world {
     return p;
   }
 };
+
+/// The world of a rule that is the same for every kind.
+using usual = world<kind<full_domain>>;
+
+// --- Arguments -----------------------------------------------------------------------------------
+
+inline constexpr access_rights rw = access_rights::read_write;
+/// Takes the runs of a pin, where a test does not ask which they are.
+inline constexpr auto no_frames = [](const run&) {};
+/// A range by its two ends.
+constexpr iova_range closed(std::uint64_t first, std::uint64_t last) { return {{first}, {last}}; }
 
 }  // namespace iopt::test

@@ -13,10 +13,7 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr auto no_frames = [](const run&) {};
 
 /// Domains whose pages are smaller than the CPU's, so that areas may begin inside of one.
 void attach_domains(usual& w, unsigned count) {
@@ -25,10 +22,6 @@ void attach_domains(usual& w, unsigned count) {
     must(w.table().attach(d));
   }
 }
-
-struct pinning : usual::access_type {
-  pinning() : usual::access_type(+[](void*, iova_range) {}) {}
-};
 
 /// Areas of one run: one whole pages, one that begins and ends inside a page, one that may only be
 /// read, one of another owner and account; and two domains, or none.
@@ -119,7 +112,7 @@ TEST_CASE("a pin makes a full area, or changes nothing", "[expand][sweep]") {
         attach_domains(w, domains);
         must(w.table().map(w.at(0), 8 * page, rw, w.io(16)));
         if (holes) must(w.table().unmap(w.io(18), page, unmap_profile::hole_punching).outcome);
-        pinning object;
+        usual::deaf_access object;
         must(object.attach(w.table()));
         const snapshot before = w.look();
         w.faults.arm(mock::fault_point::allocation, n);

@@ -26,8 +26,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-
 /// Every call of core that may fail. Those with a reason fail by their arguments only, and pass no
 /// failure point. cmake/check_sweep.cmake compares the names with the headers.
 struct fallible_call {

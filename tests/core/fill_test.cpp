@@ -13,9 +13,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-constexpr auto no_frames = [](run) {};
-
 std::uint64_t maps(const mock::domain_calls& c) { return c.map + c.map_runs; }
 std::uint64_t unmaps(const mock::domain_calls& c) { return c.unmap + c.unmap_runs; }
 std::uint64_t reads(const mock::domain_calls& c) { return c.translate + c.translate_range; }
@@ -63,10 +60,9 @@ TEMPLATE_TEST_CASE("contiguous memory costs calls by run, not by page", "[cost]"
 }
 
 TEST_CASE("a full batch of runs goes to a domain in one call", "[cost]") {
-  using W = world<kind<full_domain>>;
   for (const std::uint64_t pages :
        {std::uint64_t{4096}, std::uint64_t{4097}, 3 * std::uint64_t{4096}}) {
-    W w(mock::contiguity::scattered);
+    usual w(mock::contiguity::scattered);
     w.attach_domain();
     const std::uint64_t batches = (pages + 4095) / 4096;
     w.pinner.reset_calls();
@@ -84,8 +80,7 @@ TEST_CASE("a full batch of runs goes to a domain in one call", "[cost]") {
 }
 
 TEST_CASE("an operation flushes a domain once", "[cost]") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   std::vector<iova_range> all;
@@ -111,8 +106,7 @@ TEST_CASE("an operation flushes a domain once", "[cost]") {
 }
 
 TEST_CASE("holes leave the entries around them large", "[cost]") {
-  using W = world<kind<full_domain>>;
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
   const iova at{64 * gibibyte};
@@ -178,8 +172,7 @@ TEMPLATE_TEST_CASE("a page is pinned once, whoever shows it", "", IOPT_TEST_KIND
 }
 
 TEST_CASE("an error of the pinner tells the byte of the request") {
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   w.attach_domain();
   w.pinner.set_hole(w.owner(), user_range::sized(w.at(5), w.page));
   const auto refused = w.table().map({w.at(0).value}, 8 * w.page, rw, w.io(16));
@@ -285,8 +278,7 @@ TEMPLATE_TEST_CASE("what a short domain may still show stays pinned and charged"
 }
 
 TEST_CASE("a domain that comes back short when it is detached keeps the pages pinned") {
-  using W = world<kind<full_domain>>;
-  W w(mock::contiguity::scattered);
+  usual w(mock::contiguity::scattered);
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   REQUIRE(t.map(w.at(0), 8 * w.page, rw, w.io(16)));

@@ -14,11 +14,7 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
-
-iova_range closed(std::uint64_t first, std::uint64_t last) { return {{first}, {last}}; }
 
 /// A pinner that lets a test look at the table while a map is under way.
 struct pausing_pinner : mock::pinner {
@@ -189,8 +185,7 @@ TEST_CASE("read-only memory can be mapped for reading only", "[map]") {
   CHECK(w.pinner.pinned_pages() == 2);
 }
 
-// --- All or nothing, and what happens meanwhile
-// ----------------------------------------------------
+// --- All or nothing, and what happens meanwhile --------------------------------------------------
 
 TEST_CASE("a vector map maps all or nothing, and says which element failed", "[map]") {
   usual w;

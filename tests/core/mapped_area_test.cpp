@@ -10,7 +10,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
 constexpr std::uint64_t page = 4096;
 using compact = compact_area<mock::pinner, single_threaded>;
 

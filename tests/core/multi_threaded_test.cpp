@@ -22,8 +22,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-
 /// Readers that take their time, so that others come in between an unmap and its unpin.
 struct slow_readers {
   void wait() noexcept {
@@ -557,7 +555,7 @@ TEMPLATE_TEST_CASE(
   if constexpr (W::can_split) w.attach_domain();
   must(t.map(w.at(0), 8 * w.page, rw, w.io(64)));
   must(t.map(w.at(9), 8 * w.page, rw, w.io(72)));
-  typename W::access_type object([](void*, iova_range) {}, nullptr);
+  typename W::deaf_access object;
   must(object.attach(t));
   const iova_range ranges[] = {w.pages_at(64, 1), w.pages_at(65, 4), w.pages_at(70, 4),
                                w.pages_at(72, 2), w.pages_at(65, 4)};
@@ -621,7 +619,7 @@ TEST_CASE("threads that pin a range for the first time at once are each told its
   auto& t = w.table();
   w.attach_domain();
   must(t.map(w.at(0), 4 * w.page, rw, w.io(64)));
-  typename W::access_type object([](void*, iova_range) {}, nullptr);
+  typename W::deaf_access object;
   must(object.attach(t));
   const iova_range one = w.pages_at(65, 1), all = w.pages_at(64, 4);
   const physical frame = *t.domain(0).translate(w.io(65));

@@ -13,14 +13,10 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
 
 std::string text(const unmap_report& r) { return test::text(r.outcome); }
 using test::text;
-
-constexpr auto no_frames = [](const run&) {};
 
 /// An access object that does something when it is told, once, and then lets go.
 struct told : usual::access_type {

@@ -14,13 +14,9 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-
 /// A domain in which something comes between, before it maps or unmaps.
 struct interrupted_domain : mock::domain {
   using mock::domain::domain;
-  mock::domain& inner() { return *this; }
-  const mock::domain& inner() const { return *this; }
   result<void> map(iova_range r, physical p, attributes a) {
     std::exchange(between, [] {})();
     return mock::domain::map(r, p, a);
@@ -67,7 +63,7 @@ void map_files(W& w) {
 }  // namespace
 
 TEST_CASE("files change their owner together or not at all") {
-  world<kind<full_domain>> w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
   const auto f = w.add_file(32);
@@ -123,7 +119,7 @@ TEMPLATE_TEST_CASE("tables that share pages go over together, and each page is c
 }
 
 TEST_CASE("a table that is left out keeps what it shows alone") {
-  world<kind<full_domain>> w;
+  usual w;
   map_files(w);
   must(change_all(w, 1, w.owner(1)));
   CHECK(charged(w) == charges{2, 16});
@@ -135,7 +131,7 @@ TEST_CASE("a table that is left out keeps what it shows alone") {
 }
 
 TEST_CASE("a change of owner looks at all areas of all tables before it charges any") {
-  world<kind<full_domain>> w;
+  usual w;
   map_files(w);
   auto& u = w.table(1);
   const auto bar = w.pinner.create_exporter(4 * w.page);
@@ -185,18 +181,17 @@ TEST_CASE("no owner changes while an area is in flight in any of the tables") {
 }
 
 TEST_CASE("an area whose holders are asked to let go goes over with the rest") {
-  using W = world<kind<full_domain>>;
   struct told {
-    W w{};
-    typename W::access_type user{&told::let_go, this};
+    usual w{};
+    usual::access_type user{&told::let_go, this};
     std::string answer{};
     static void let_go(void* context, iova_range gone) {
       told& me = *static_cast<told*>(context);
       me.answer = text(me.w.table().change_owner(me.w.owner(1)));
-      if (gone.overlaps(W::pages_at(16, 1))) me.user.unpin(W::pages_at(16, 1));
+      if (gone.overlaps(usual::pages_at(16, 1))) me.user.unpin(usual::pages_at(16, 1));
     }
   } t;
-  W& w = t.w;
+  usual& w = t.w;
   must(w.table().map(w.table().file_memory(w.add_file(8), 0), 4 * w.page, rw, w.io(16)));
   must(t.user.attach(w.table()));
   must(t.user.pin(w.pages_at(16, 1), access_rights::read, [](run) {}));
@@ -209,7 +204,7 @@ TEST_CASE("an area whose holders are asked to let go goes over with the rest") {
 }
 
 TEST_CASE("each account goes over to the new owner's of the same mode") {
-  world<kind<full_domain>> w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
   constexpr account_mode modes[] = {account_mode::none, account_mode::user, account_mode::mm};

@@ -8,11 +8,7 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
-
-iova_range closed(std::uint64_t first, std::uint64_t last) { return {{first}, {last}}; }
 
 struct no_huge_pages : plain_traits {
   static constexpr std::uint64_t huge_page_bytes = page_bytes;

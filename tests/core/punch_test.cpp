@@ -12,9 +12,7 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
 constexpr auto holes = unmap_profile::hole_punching;
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
 
 }  // namespace

@@ -14,14 +14,7 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
-
-struct pinning : usual::access_type {
-  pinning() : usual::access_type(+[](void*, iova_range) {}) {}
-};
-constexpr auto no_frames = [](const run&) {};
 
 /// One run for all memory, and a run for each page: what is stored, and what domains are asked for.
 constexpr std::uint64_t contiguities[] = {mock::contiguity::contiguous, page};
@@ -44,7 +37,7 @@ TEST_CASE("a page is pinned and charged once, whoever holds it", "[hold]") {
     must(t.map(w.at(0) + 1 * page, 4 * page, rw, w.io(1)));
     w.attach_domain();
     must(t.copy(t, w.pages_at(2, 2), rw, w.io(16)));
-    pinning object;
+    usual::deaf_access object;
     must(object.attach(t));
     must(object.pin(w.pages_at(3, 2), access_rights::read, no_frames));
     CHECK(pins(w, 0, 6) == counts{0, 1, 1, 1, 1, 0});
@@ -62,7 +55,7 @@ TEST_CASE("a page is pinned and charged once, whoever holds it", "[hold]") {
 TEST_CASE("a table without domains pins what accesses pin, and nothing more", "[hold]") {
   usual w(page);
   auto& t = w.table();
-  pinning object;
+  usual::deaf_access object;
   must(object.attach(t));
   must(t.map(w.at(0), 8 * page, rw, w.io(0)));
   CHECK(w.pinner.pinned_pages() == 0);
@@ -83,7 +76,7 @@ TEST_CASE("pins come before a domain, and outlast it", "[hold]") {
   for (const std::uint64_t contiguity : contiguities) {
     usual w(contiguity);
     auto& t = w.table();
-    pinning object;
+    usual::deaf_access object;
     must(object.attach(t));
     must(t.map(w.at(0), 4 * page, rw, w.io(1)));
     must(object.pin(w.pages_at(2, 2), access_rights::read, no_frames));
@@ -114,7 +107,7 @@ TEST_CASE("the frames of a domain that leaves are asked of the first that stays"
     CHECK(w.verify() == "");
     CHECK(pins(w, 0, 4) == counts{1, 1, 1, 1});
     w.domains.erase(w.domains.begin());
-    pinning object;
+    usual::deaf_access object;
     must(object.attach(t));
     std::vector<physical> frames;
     must(object.pin(w.pages_at(2, 2), access_rights::read, [&](const run& r) {
@@ -169,7 +162,7 @@ TEST_CASE("over the limit nothing stays charged, pinned or mapped", "[charge]") 
   for (const std::uint64_t contiguity : contiguities) {
     usual w(contiguity);
     auto& t = w.table();
-    pinning object;
+    usual::deaf_access object;
     must(object.attach(t));
     auto& d = w.attach_domain();
     must(t.map(w.at(8), 2 * page, rw, w.io(16)));
@@ -200,7 +193,7 @@ TEST_CASE("pages in the middle that others show stay pinned, and go with the las
     auto& t = w.table();
     w.attach_domain();
     w.attach_domain();
-    pinning object;
+    usual::deaf_access object;
     must(object.attach(t));
     must(t.map(w.at(0), 16 * page, rw, w.io(0)));
     must(t.copy(t, w.pages_at(2, 3), rw, w.io(0x20)));

@@ -14,8 +14,6 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-
 template <std::uint64_t Window>
 struct told_traits : plain_traits {
   using readers = translation_index<mock::failing_memory, Window>;

@@ -223,7 +223,7 @@ TEST_CASE("before 6.12.117 iommufd's VFIO layer answers ENOENT for an empty rang
 }
 
 TEST_CASE("unmapping all of an empty table succeeds and counts 0", "[unmap_profile]") {
-  world<kind<full_domain>> w;
+  usual w;
   const unmap_report none = w.table().unmap_all();
   CHECK(text(none.outcome) == "ok");
   CHECK(none.bytes == 0);
@@ -232,7 +232,7 @@ TEST_CASE("unmapping all of an empty table succeeds and counts 0", "[unmap_profi
 
 TEST_CASE("iommufd's v1 never cuts behind the first byte of an area", "[unmap_profile]") {
   // Found by a golden vector: ENOENT, where a cut off the alignment would answer EINVAL.
-  world<kind<full_domain>> w;
+  usual w;
   auto& table = w.table();
   must(table.disable_large_pages());
   must(table.map(w.at(0), 4 * w.page, access_rights::read, w.io(1)));
@@ -249,7 +249,7 @@ TEST_CASE("iommufd's v1 never cuts behind the first byte of an area", "[unmap_pr
 }
 
 TEST_CASE("hole_punching cuts at any byte while no domain holds the area", "[unmap_profile]") {
-  world<kind<full_domain>> w;
+  usual w;
   auto& table = w.table();
   must(table.map(w.at(0), 3, access_rights::read, iova{8}));
   CHECK(text(table.unmap({8}, 1, unmap_profile::hole_punching).outcome) == "ok");

@@ -11,10 +11,8 @@
 namespace iopt::test {
 namespace {
 
-using usual = world<kind<full_domain>>;
 using table_type = usual::table_type;
 constexpr std::uint64_t page = usual::page;
-constexpr access_rights rw = access_rights::read_write;
 
 /// An access object that does what a test says when an area goes.
 struct holder {
@@ -52,8 +50,7 @@ unmap_report unmap(table_type& t, iova_range r, unmap_profile profile = unmap_pr
 
 }  // namespace
 
-// --- What goes, and what stays
-// --------------------------------------------------------------------
+// --- What goes, and what stays -------------------------------------------------------------------
 
 TEST_CASE("a hole as iommufd makes it is cut at both ends or at none", "[unmap]") {
   usual w;
@@ -163,8 +160,7 @@ TEST_CASE("each table's domains are flushed before a page is unpinned", "[unmap]
   CHECK(w.mock_of(1).unsynced_bytes() == 0);
 }
 
-// --- Vectors
-// -----------------------------------------------------------------------------------------
+// --- Vectors -------------------------------------------------------------------------------------
 
 TEST_CASE("a vector unmap takes every range, or none, with one flush", "[unmap]") {
   usual w;
@@ -201,8 +197,7 @@ TEST_CASE("a range twice in a vector unmap is an error of the second, and nothin
   CHECK(t.find(w.io(1))->state == area_state::present);
 }
 
-// --- Notification
-// -------------------------------------------------------------------------------------
+// --- Notification --------------------------------------------------------------------------------
 
 TEST_CASE("every access object hears of a pinned area before it goes, and of no other", "[unmap]") {
   usual w;
@@ -312,8 +307,7 @@ TEST_CASE("what a holder maps elsewhere while it is told is not touched", "[unma
   CHECK(t.find(w.io(1)));
 }
 
-// --- Domains that come back short
-// ------------------------------------------------------------------
+// --- Domains that come back short ----------------------------------------------------------------
 
 TEST_CASE("a domain that comes back short keeps its pins, and the error is told", "[unmap]") {
   usual w;

@@ -15,18 +15,10 @@
 namespace iopt::test {
 namespace {
 
-constexpr access_rights rw = access_rights::read_write;
-constexpr auto no_frames = [](run) {};
-constexpr auto ignore = [](void*, iova_range) {};
-
-using W = world<kind<full_domain>>;
-
 /// A domain in which something comes between, before it maps or after it unmaps: what another thread
 /// might do just then.
 struct interrupted_domain : mock::domain {
   using mock::domain::domain;
-  mock::domain& inner() { return *this; }
-  const mock::domain& inner() const { return *this; }
   result<void> map(iova_range r, physical p, attributes a) {
     if (r.first == before) std::exchange(between, [] {})();
     return mock::domain::map(r, p, a);
@@ -66,10 +58,10 @@ struct passing_memory : world<kind<interrupted_domain>> {
 // ---- suspend, resume -------------------------------------------------------------------------------
 
 TEST_CASE("suspended access waits while devices go on") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
-  typename W::access_type user(ignore);
+  usual::deaf_access user;
   must(user.attach(t));
   must(t.map(w.at(0), 4 * w.page, rw, w.io(16)));
   must(t.map(w.at(4), 4 * w.page, rw, w.io(20)));
@@ -232,7 +224,7 @@ TEST_CASE("memory that is back before an area of it is published is shown when i
 
 TEST_CASE(
     "a restore that fails half-way takes all of the memory away again, and can be tried again") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain(), w.attach_domain();
   const auto bar = w.pinner.create_exporter(16 * w.page);
@@ -293,7 +285,7 @@ TEST_CASE("device memory that an unmap has begun to take down is out of reach wh
 }
 
 TEST_CASE("tables that show the same device memory are told one by one") {
-  W w;
+  usual w;
   auto& near = w.table(0);
   auto& far = w.table(1);
   w.attach_domain(0);
@@ -328,7 +320,7 @@ TEST_CASE("tables that show the same device memory are told one by one") {
 }
 
 TEST_CASE("memory that is away is cut, copied and unmapped; what is left of it comes back") {
-  W w;
+  usual w;
   auto& t = w.table();
   w.attach_domain();
   const auto bar = w.pinner.create_exporter(8 * w.page);
