@@ -26,13 +26,13 @@ namespace iopt {
 ///
 /// Invariants  length_bytes > 0 in every run that a list holds.
 struct run {
+  static constexpr unsigned length_bits = 60;
   /// The greatest length, in bytes.
-  static constexpr std::uint64_t longest = (std::uint64_t{1} << 60) - 1;
+  static constexpr std::uint64_t longest = (std::uint64_t{1} << length_bits) - 1;
 
   physical first{};
-  // Where words come in little-endian order, the type is the second word's upper bits: put(), joining.
-  std::uint64_t length_bytes : 60 = 0;
-  std::uint64_t type_bits : 4 = 0;
+  std::uint64_t length_bytes : length_bits = 0;
+  std::uint64_t type_bits : 64 - length_bits = 0;
 
   constexpr run() noexcept = default;
   constexpr run(physical start, std::uint64_t bytes, memory_type t = memory_type::cached) noexcept
@@ -41,6 +41,10 @@ struct run {
   }
 
   constexpr memory_type type() const noexcept { return static_cast<memory_type>(type_bits); }
+  /// What stands behind `first`, where words come in little-endian order.
+  constexpr std::uint64_t second_word() const noexcept {
+    return length_bytes | std::uint64_t{type_bits} << length_bits;
+  }
 
   /// Whether `next` goes on where this run ends, so that the two are one. Nothing goes on past the
   /// last address: address 0 does not.
@@ -94,8 +98,7 @@ class run_list {
     return true;
   }
 
-  /// append() of a run that is known to fit. Requires: the list is not full, or `r` joins its last
-  /// run.
+  /// append() of a run that is known to fit. Requires: the list is not full, or `r` joins its last run.
   constexpr void append_fitting(run r) noexcept {
     [[maybe_unused]] const bool appended = append(r);
     IOPT_ASSERT(appended);
@@ -166,7 +169,7 @@ class run_list {
   static constexpr void put(run& at, run r) noexcept {
     if !consteval {
       if constexpr (std::endian::native == std::endian::little) {  // elsewhere the words are others
-        const std::uint64_t second = r.length_bytes | std::uint64_t{r.type_bits} << 60;
+        const std::uint64_t second = r.second_word();
         at.first = r.first;
         std::memcpy(reinterpret_cast<std::byte*>(&at) + sizeof at.first, &second, sizeof second);
         IOPT_ASSERT(at == r);
@@ -206,10 +209,11 @@ class run_list {
     if (page_bytes > run::longest / most_pages) return 0;
     if (step == page_bytes && !std::is_same_v<Word, physical>) return 0;  // frame 0 could go on
     const std::uint64_t longest = run::longest - most_pages * page_bytes;
-    const std::uint64_t type = std::uint64_t{runs_[size_ - 1].type_bits} << 60;
+    const std::uint64_t open = runs_[size_ - 1].second_word();
+    const std::uint64_t type = open & ~run::longest;
     std::byte* const begin = reinterpret_cast<std::byte*>(runs_);
     detail::joining j{.last = begin + (size_ - 1) * sizeof(run),
-                      .length = runs_[size_ - 1].length_bytes | type,
+                      .length = open,
                       .next = next,
                       .step = step,
                       .page_bytes = page_bytes,
