@@ -12,16 +12,12 @@ namespace iopt::iommufd {
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<object_id> context<Pinner, Domain, Profile>::create_access(
     typename access_type::unmap_callback on_unmap, void* context_of_callback, bool pins_pages) {
-  access_record* const a =
-      create_in<access_record>(memory_, on_unmap, context_of_callback, pins_pages);
-  if (a == nullptr) return fail(errc::not_enough_memory);
-  if (const result<void> done = objects_.reserve(*a); !done) {
-    destroy_in(memory_, a);
-    return fail(done.error());
-  }
-  objects_.hold(*a);  // by its user
-  const object_id id = a->id();
-  objects_.publish(*a);
+  const result<access_record*> a =
+      reserve_new<access_record>(on_unmap, context_of_callback, pins_pages);
+  if (!a) return fail(a.error());
+  objects_.hold(**a);  // by its user
+  const object_id id = (*a)->id();
+  objects_.publish(**a);
   return id;
 }
 

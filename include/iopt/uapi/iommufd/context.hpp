@@ -295,6 +295,10 @@ class context {
   }
   void end(object& o) noexcept;
 
+  template <class T, class... Arguments>
+  result<T*> reserve_new(Arguments&&... arguments);
+  template <class T>
+  void give_back(T& o) noexcept;
   result<space_type*> reserve_space();
   void publish(space_type& s) noexcept {
     guard alone(spaces_lock_);
@@ -355,8 +359,7 @@ class context {
   template <class Make>
   result<pagetable_type*> reserve_pagetable(space_type& in, group_type& group, Make make);
   result<Domain*> create_domain(group_type& group, const abi::hwpt_alloc& said);
-  void abandon(pagetable_type& p) noexcept;
-  void publish(pagetable_type& p) noexcept;
+  result<object_id> settle(pagetable_type& p, result<void> done) noexcept;
   void let_go(pagetable_type& p) noexcept;
   void end_pagetable(pagetable_type& p) noexcept;
   template <class Told>

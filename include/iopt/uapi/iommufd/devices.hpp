@@ -22,22 +22,16 @@ result<object_id> context<Pinner, Domain, Profile>::bind(group_type& group) {
     of->next = std::exchange(groups_, of);
   }
   ++of->bound;
-  result<void> done{};
-  device_type* d = nullptr;
-  if (!group.isolates_msi() && !options_.allow_unsafe_interrupts)
-    done = fail(errc::operation_not_permitted);
-  if (done) {
-    d = create_in<device_type>(memory_, *of);
-    done = d == nullptr ? fail(errc::not_enough_memory) : objects_.reserve(*d);
-  }
-  if (!done) {
-    if (d != nullptr) destroy_in(memory_, d);
+  const result<device_type*> d = group.isolates_msi() || options_.allow_unsafe_interrupts
+                                     ? reserve_new<device_type>(*of)
+                                     : fail(errc::operation_not_permitted);
+  if (!d) {
     leave_group(*of);
-    return fail(done.error());
+    return fail(d.error());
   }
-  objects_.hold(*d);  // by the driver
-  const object_id id = d->id();
-  objects_.publish(*d);
+  objects_.hold(**d);  // by the driver
+  const object_id id = (*d)->id();
+  objects_.publish(**d);
   return id;
 }
 
@@ -138,13 +132,8 @@ result<object_id> context<Pinner, Domain, Profile>::attach_to_new(device_type& d
     done = to.table.attach(*(*p)->domain);
     if (!done) detach_from(d, **p);
   }
-  if (!done) {
-    abandon(**p);
-    return fail(done.error());
-  }
-  (*p)->automatic = true;
-  publish(**p);
-  return (*p)->id();
+  (*p)->automatic = done.has_value();
+  return settle(**p, done);
 }
 
 /// The group's attached devices go over at once.
@@ -188,13 +177,8 @@ result<object_id> context<Pinner, Domain, Profile>::replace_by_new(device_type& 
     done = replace_by(d, **p);
     if (!done) to.table.detach(*(*p)->domain);
   }
-  if (!done) {
-    abandon(**p);
-    return fail(done.error());
-  }
-  (*p)->automatic = true;
-  publish(**p);
-  return (*p)->id();
+  (*p)->automatic = done.has_value();
+  return settle(**p, done);
 }
 
 /// Where a device is to be: an old hardware page table, or a new one.

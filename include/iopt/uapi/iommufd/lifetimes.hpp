@@ -1,4 +1,4 @@
-// iopt/uapi/iommufd/lifetimes.hpp - context: how spaces, and the context itself, begin and end.
+// iopt/uapi/iommufd/lifetimes.hpp - context: how objects, and the context itself, begin and end.
 //
 // Tested by tests/uapi/iommufd/context_test.cpp
 //
@@ -29,16 +29,31 @@ context<Pinner, Domain, Profile>::~context() {
   }
 }
 
-/// A space with a number, not to be found yet.
+/// An object with a number, under which it is not found before objects_.publish().
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
-  space_type* const s = create_in<space_type>(memory_, pinner_, memory_);
-  if (s == nullptr) return fail(errc::not_enough_memory);
-  if (const result<void> done = objects_.reserve(*s); !done) {
-    destroy_in(memory_, s);
+template <class T, class... Arguments>
+result<T*> context<Pinner, Domain, Profile>::reserve_new(Arguments&&... arguments) {
+  T* const o = create_in<T>(memory_, std::forward<Arguments>(arguments)...);
+  if (o == nullptr) return fail(errc::not_enough_memory);
+  if (const result<void> done = objects_.reserve(*o); !done) {
+    destroy_in(memory_, o);
     return fail(done.error());
   }
-  s->table.set_account_mode(mode_);  // which does not change while there are objects
+  return o;
+}
+/// Undoes that.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+template <class T>
+void context<Pinner, Domain, Profile>::give_back(T& o) noexcept {
+  objects_.abandon(o);
+  destroy_in(memory_, &o);
+}
+
+/// Such a space.
+template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
+auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
+  const result<space_type*> s = reserve_new<space_type>(pinner_, memory_);
+  if (s) (*s)->table.set_account_mode(mode_);  // which does not change while there are objects
   return s;
 }
 
@@ -121,10 +136,7 @@ result<void> context<Pinner, Domain, Profile>::need_compatible_space() {
     });
     if (used) objects_.publish(**s);
   }
-  if (!used) {
-    objects_.abandon(**s);
-    destroy_in(memory_, *s);
-  }
+  if (!used) give_back(**s);
   return done;
 }
 

@@ -17,43 +17,40 @@ template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profi
 template <class Make>
 auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_type& group,
                                                          Make make) -> result<pagetable_type*> {
-  pagetable_type* const p = create_in<pagetable_type>(memory_, in, group);
-  if (p == nullptr) return fail(errc::not_enough_memory);
-  if (const result<void> done = objects_.reserve(*p); !done) {
-    destroy_in(memory_, p);
-    return fail(done.error());
-  }
+  const result<pagetable_type*> p = reserve_new<pagetable_type>(in, group);
+  if (!p) return p;
   objects_.hold(in);
   const result<Domain*> made = make();
   if (!made) {
-    objects_.abandon(*p);
+    give_back(**p);
     put_needed(in);
-    destroy_in(memory_, p);
     return fail(made.error());
   }
-  p->domain = *made;
+  (*p)->domain = *made;
   // Before anything is mapped: some IOMMUs have a bit for it in every entry.
   if constexpr (coherency_enforcing_domain<Domain>)
     static_cast<void>((*made)->enforce_cache_coherency());
   return p;
 }
 
-/// Undoes that. Requires: no device is attached, and the domain is in no table.
+/// Ends that. Where all is done, the domain is filled: the table is found from here on, and the last of
+/// its space. Otherwise it goes. Requires then: no device is attached, and the domain is in no table.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-void context<Pinner, Domain, Profile>::abandon(pagetable_type& p) noexcept {
-  p.maker->destroy_domain(*p.domain);
-  objects_.abandon(p);
-  put_needed(*p.shows);
-  destroy_in(memory_, &p);
-}
-
-/// Its domain is filled: it is found from here on, and the last of its space.
-template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
-void context<Pinner, Domain, Profile>::publish(pagetable_type& p) noexcept {
+result<object_id> context<Pinner, Domain, Profile>::settle(pagetable_type& p,
+                                                           result<void> done) noexcept {
+  if (!done) {
+    space_type& shown = *p.shows;
+    p.maker->destroy_domain(*p.domain);
+    give_back(p);
+    put_needed(shown);
+    return fail(done.error());
+  }
   pagetable_type** end = &p.shows->pagetables;
   while (*end != nullptr) end = &(*end)->next;
   *end = &p;
+  const object_id id = p.id();
   objects_.publish(p);
+  return id;
 }
 
 /// A device needs it no more. An automatic one goes with its last device; where an ioctl is at work
@@ -136,13 +133,7 @@ result<object_id> context<Pinner, Domain, Profile>::create_hw_pagetable(object_i
     done = told((*p)->id());
     if (!done) s.table.detach(*(*p)->domain);
   }
-  if (!done) {
-    abandon(**p);
-    return fail(done.error());
-  }
-  const object_id id = (*p)->id();
-  publish(**p);
-  return id;
+  return settle(**p, done);
 }
 
 }  // namespace iopt::iommufd

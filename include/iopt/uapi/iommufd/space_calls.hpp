@@ -52,8 +52,7 @@ result<void> context<Pinner, Domain, Profile>::alloc_call(const argument_type& a
   if (told) {
     publish(**s);
   } else {
-    objects_.abandon(**s);
-    destroy_in(memory_, *s);
+    give_back(**s);
   }
   return told;
 }
