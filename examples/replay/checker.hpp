@@ -11,8 +11,7 @@ namespace replay {
 /// checker: holds a machine against what its events have mapped.
 ///
 /// Checked by after(e), of everything that is live and not only of what the event touched:
-///   content   Every page translates, in every domain; at the frame it translates to, the tag of
-///   the
+///   content   Every page translates, in every domain; at the frame it translates to, the tag of the
 ///             page is read through the second mapping of the memory, which is what a device sees.
 ///   nothing   A domain maps no byte more. A range just unmapped translates, page by page, to
 ///   else      nothing; a range just mapped translates alike page by page and as a whole.

@@ -30,8 +30,7 @@ using bit_range = closed_range<bit_index>;
 ///
 /// Model       A set of numbers below size(). Bit n is bit n % 8, counted from the lowest, of byte
 ///             n / 8: the order of the Linux uAPI on little-endian machines, whatever the host.
-/// Ownership   The memory is the caller's: size_bytes() bytes at any alignment. The bits past
-/// size()
+/// Ownership   The memory is the caller's: size_bytes() bytes at any alignment. The bits past size()
 ///             in its last byte are never changed.
 /// Errors      None. A bit outside is a bug and is asserted.
 /// Cost        set, clear: O(bits / 8), as memset. count, for_each_run: O(bits / 64 + runs).

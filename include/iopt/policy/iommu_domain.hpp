@@ -158,8 +158,7 @@ concept protecting_domain = iommu_domain<D> && requires(D& d, iova_range r, acce
 
 /// A domain that changes where live entries point.
 ///
-///   d.replace(v, runs, rights)   as map_runs(), over a range where T is defined: each byte goes
-///   from
+///   d.replace(v, runs, rights)   as map_runs(), over a range where T is defined: each byte goes from
 ///                                its old target to its new one with no moment in between. Entries
 ///                                that the range cuts through are split. Requires: both ends
 ///                                aligned to the smallest page size. Errors: any errno; on error T

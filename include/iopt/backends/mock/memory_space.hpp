@@ -71,8 +71,7 @@ class range_set {
 
 /// memory_space: `size_bytes` bytes of imaginary memory, with frames, holes and read-only parts.
 ///
-/// Model       A function from bytes to physical bytes: injective, disjoint from that of every
-/// space
+/// Model       A function from bytes to physical bytes: injective, disjoint from that of every space
 ///             with another number, linear inside each block of the contiguity.
 /// Cost        run_at() O(1), a multiplication.
 /// Threads     Thread-compatible.

@@ -35,8 +35,7 @@ namespace iopt::mock {
 /// Model       Every process has 2^47 bytes, all of them present and writable until a test says
 ///             otherwise; frames of different pages, files and exporters are different. pins(f) as
 ///             in the concept; the bytes of a page are 0 until written.
-/// Invariants  pinned_pages() is the sum of pins(f); a frame is unpinned for the last time only
-/// when
+/// Invariants  pinned_pages() is the sum of pins(f); a frame is unpinned for the last time only when
 ///             no watched domain shows it, nor has shown it since its last sync().
 /// Errors      Those of the concepts, the limits set, and what a fault_injector makes fail. Broken
 ///             preconditions are violations (strictness).

@@ -16,8 +16,7 @@ namespace iopt::mock {
 /// strictness: the base of every mock that checks its caller.
 ///
 /// Model    A count of broken preconditions, and the last one in words.
-/// Errors   A broken precondition ends the program with one line on stderr, until a test that
-/// breaks
+/// Errors   A broken precondition ends the program with one line on stderr, until a test that breaks
 ///          one on purpose asks for record_violations(). The call that broke it then does nothing.
 /// Threads  All calls may run together.
 /// Tested by tests/backends/mock/strictness_test.cpp

@@ -17,8 +17,7 @@ namespace iopt::mock {
 
 /// table_geometry: which level an entry of a page size lies in, and which sizes a range takes.
 ///
-/// Model       A slot of level n spans granule * 512^n bytes. A page size between two levels takes
-/// a
+/// Model       A slot of level n spans granule * 512^n bytes. A page size between two levels takes a
 ///             group of slots of the lower one.
 /// Cost        All calls O(1), but nodes_to_write() O(page sizes * levels).
 /// Tested by   tests/backends/mock/page_table_test.cpp
