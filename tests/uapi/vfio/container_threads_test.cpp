@@ -34,6 +34,22 @@ struct driver final : vfio::memory_user {
   }
 };
 
+/// A thread that maps and unmaps at random among the 32 pages from `base` on, and counts what it mapped.
+template <class World>
+auto mapper(World& w, std::uint64_t base, std::atomic<int>& mapped) {
+  return [&w, base, &mapped] {
+    std::mt19937_64 random(base);
+    for (int n = 0; n < 300; ++n) {
+      const std::uint64_t at = base + random() % 32;
+      if (random() % 2 == 0) {
+        if (w.container.map_dma(3, w.at(at), w.io(at), (1 + random() % 8) * 4096)) ++mapped;
+      } else {
+        static_cast<void>(w.container.unmap_dma(0, w.io(at), (1 + random() % 8) * 4096));
+      }
+    }
+  };
+}
+
 template <class... F>
 void together(F... f) {
   std::vector<std::thread> threads;
@@ -55,21 +71,8 @@ TEST_CASE("threads map, unmap, pin, read bits and change groups of a native cont
   driver user(c);
   REQUIRE(c.register_user(user));
   std::atomic<int> mapped = 0;
-  const auto mapper = [&](std::uint64_t base) {
-    return [&, base] {
-      std::mt19937_64 random(base);
-      for (int n = 0; n < 300; ++n) {
-        const std::uint64_t at = base + random() % 32;
-        if (random() % 2 == 0) {
-          if (c.map_dma(3, w.at(at), w.io(at), (1 + random() % 8) * 4096)) ++mapped;
-        } else {
-          static_cast<void>(c.unmap_dma(0, w.io(at), (1 + random() % 8) * 4096));
-        }
-      }
-    };
-  };
   together(
-      mapper(0), mapper(64),
+      mapper(w, 0, mapped), mapper(w, 64, mapped),
       [&] {
         std::array<physical, 4> frames{};
         std::array<std::byte, 64> bytes{};
@@ -106,20 +109,10 @@ TEST_CASE("threads map, cut and unmap a container of an iommufd at once", "[thre
   REQUIRE(c.join(g));
   REQUIRE(c.set_iommu(abi::type1_iommu));
   REQUIRE(c.open(g));
-  const auto mapper = [&](std::uint64_t base) {
-    return [&, base] {
-      std::mt19937_64 random(base);
-      for (int n = 0; n < 300; ++n) {
-        const std::uint64_t at = base + random() % 32;
-        if (random() % 2 == 0) {
-          static_cast<void>(c.map_dma(3, w.at(at), w.io(at), (1 + random() % 8) * 4096));
-        } else {
-          static_cast<void>(c.unmap_dma(0, w.io(at), (1 + random() % 8) * 4096));
-        }
-      }
-    };
-  };
-  together(mapper(0), mapper(64), mapper(16));  // the last two get in each other's way
+  std::atomic<int> mapped = 0;
+  // The first and the last get in each other's way.
+  together(mapper(w, 0, mapped), mapper(w, 64, mapped), mapper(w, 16, mapped));
+  CHECK(mapped > 0);
   CHECK(c.verify() == "");
   CHECK(c.unmap_dma(abi::unmap_all_flag, {0}, 0).outcome);
   CHECK(w.pinner.is_idle());

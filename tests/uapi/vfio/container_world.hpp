@@ -24,6 +24,16 @@ struct world_profile : Base {
   using caller = settable_caller;
 };
 
+/// Devices that no IOMMU translates for.
+struct group_without_iommu final : iommu_group<mock::domain> {
+  group_kind kind() const noexcept override { return group_kind::none; }
+  result<mock::domain*> create_domain() override { return fail(errc::no_such_device); }
+  void destroy_domain(mock::domain&) noexcept override {}
+  result<void> attach(mock::domain&) override { return {}; }
+  void detach(mock::domain&) noexcept override {}
+  const void* iommu() const noexcept override { return nullptr; }
+};
+
 /// A user_copy over a few bytes of its own: whatever else is touched faults.
 struct narrow_copy {
   std::array<std::byte, 4096>* bytes;

@@ -101,14 +101,7 @@ TEST_CASE("devices behind one IOMMU share a domain; one that cannot has its own"
 }
 
 TEST_CASE("groups with and without an IOMMU do not mix", "[iommufd_container]") {
-  struct bare final : iommu_group<mock::domain> {
-    group_kind kind() const noexcept override { return group_kind::none; }
-    result<mock::domain*> create_domain() override { return fail(errc::no_such_device); }
-    void destroy_domain(mock::domain&) noexcept override {}
-    result<void> attach(mock::domain&) override { return {}; }
-    void detach(mock::domain&) noexcept override {}
-    const void* iommu() const noexcept override { return nullptr; }
-  } group;
+  group_without_iommu group;
   world with;
   mock::group& real = with.add();
   REQUIRE(with.container.join(real));

@@ -226,14 +226,7 @@ TEST_CASE("the last emulated group takes the mappings, unless an IOMMU shows the
 
 TEST_CASE("devices without an IOMMU need a right, an option, and a container of their own",
           "[groups]") {
-  struct bare final : iommu_group<mock::domain> {
-    group_kind kind() const noexcept override { return group_kind::none; }
-    result<mock::domain*> create_domain() override { return fail(errc::no_such_device); }
-    void destroy_domain(mock::domain&) noexcept override {}
-    result<void> attach(mock::domain&) override { return {}; }
-    void detach(mock::domain&) noexcept override {}
-    const void* iommu() const noexcept override { return nullptr; }
-  } group;
+  group_without_iommu group;
   container_world<> w({.allow_noiommu = true});
   auto& c = w.container;
   CHECK(c.check_extension(abi::noiommu_iommu) == 1);

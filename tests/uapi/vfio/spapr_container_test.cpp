@@ -20,13 +20,9 @@
 
 using namespace iopt;
 using namespace iopt::test;
+using namespace iopt::test::spapr;
 
 namespace {
-
-constexpr std::uint64_t k = kibibyte;
-constexpr std::uint64_t arena = spapr_machine<>::arena;
-constexpr std::uint64_t v1 = abi::spapr_tce_iommu;
-constexpr std::uint64_t v2 = abi::spapr_tce_v2_iommu;
 
 using machine = spapr_machine<>;
 using container_type = machine::container_type;

@@ -9,12 +9,11 @@
 
 using namespace iopt;
 using namespace iopt::test;
+using namespace iopt::test::spapr;
 
 namespace {
 
-constexpr std::uint64_t k = kibibyte;
 constexpr std::uint64_t big = 16 * mebibyte;
-constexpr std::uint64_t arena = spapr_machine<>::arena;
 constexpr access_rights rw = access_rights::read_write;
 
 template <class Traits>

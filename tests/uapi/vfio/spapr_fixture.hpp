@@ -21,6 +21,15 @@ namespace iopt::test {
 
 namespace abi = vfio::abi;
 
+/// Words of SPAPR's tests.
+namespace spapr {
+inline constexpr std::uint64_t v1 = abi::spapr_tce_iommu;
+inline constexpr std::uint64_t v2 = abi::spapr_tce_v2_iommu;
+inline constexpr std::uint64_t k = kibibyte;
+/// Where the process has its memory.
+inline constexpr std::uint64_t arena = std::uint64_t{1} << 32;
+}  // namespace spapr
+
 struct spapr_traits : single_threaded {
   using memory = mock::failing_memory;
 };
@@ -45,8 +54,6 @@ struct spapr_machine {
   using container_type =
       vfio::spapr_container<mock::huge_page_pinner, mock::domain, spapr_test_profile<Traits>>;
   static constexpr std::uint64_t page = Traits::page_bytes;
-  /// Where the process has its memory.
-  static constexpr std::uint64_t arena = std::uint64_t{1} << 32;
 
   mock::fault_injector faults;
   mock::memory_account account{&faults};

@@ -11,14 +11,11 @@
 
 using namespace iopt;
 using namespace iopt::test;
+using namespace iopt::test::spapr;
 
 namespace {
 
-constexpr std::uint64_t k = kibibyte;
 constexpr std::uint64_t g = gibibyte;
-constexpr std::uint64_t arena = spapr_machine<>::arena;
-constexpr std::uint64_t v1 = abi::spapr_tce_iommu;
-constexpr std::uint64_t v2 = abi::spapr_tce_v2_iommu;
 
 tce_properties usual() { return *mock::tce_group_options{}.properties; }
 

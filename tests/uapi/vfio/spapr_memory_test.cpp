@@ -11,11 +11,10 @@
 
 using namespace iopt;
 using namespace iopt::test;
+using namespace iopt::test::spapr;
 
 namespace {
 
-constexpr std::uint64_t k = kibibyte;
-constexpr std::uint64_t arena = spapr_machine<>::arena;
 constexpr account_mode limited = account_mode::type1;
 
 user_range at(std::uint64_t page, std::uint64_t pages) {

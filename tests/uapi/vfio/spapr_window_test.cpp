@@ -13,11 +13,10 @@
 
 using namespace iopt;
 using namespace iopt::test;
+using namespace iopt::test::spapr;
 
 namespace {
 
-constexpr std::uint64_t k = kibibyte;
-constexpr std::uint64_t arena = spapr_machine<>::arena;
 constexpr access_rights rw = access_rights::read_write;
 
 /// One window, without a container.
@@ -32,15 +31,14 @@ struct window_fixture : spapr_machine<Traits> {
   typename base::registry_type::region* region = nullptr;
   std::optional<window_type> w;
 
-  explicit window_fixture(unsigned entry_lg2, bool v2 = false, std::uint64_t entries = 256)
+  explicit window_fixture(unsigned entry_lg2, bool is_v2 = false, std::uint64_t entries = 256)
       : table({.page_sizes = {std::uint64_t{1} << entry_lg2},
                .aperture = iova_range::sized({start}, entries << entry_lg2),
                .faults = &this->faults}) {
     this->pinner.watch(table);
-    if (v2) {
+    if (is_v2) {
       space = *this->registry.bind(this->me);
-      region =
-          *this->registry.add(*space, {base::arena}, entries << entry_lg2, account_mode::type1);
+      region = *this->registry.add(*space, {arena}, entries << entry_lg2, account_mode::type1);
     }
     w.emplace(this->registry, space, table, this->source);
     IOPT_ASSERT(w->open().has_value());
@@ -63,7 +61,7 @@ struct window_fixture : spapr_machine<Traits> {
   iova_range at(std::uint64_t entry, std::uint64_t count) const {
     return iova_range::sized({start + entry * bytes()}, count * bytes());
   }
-  std::uint64_t vaddr(std::uint64_t number) const { return base::arena + number * bytes(); }
+  std::uint64_t vaddr(std::uint64_t number) const { return arena + number * bytes(); }
   result<void> put(std::uint64_t entry, std::uint64_t count, std::uint64_t from,
                    access_rights rights = rw) {
     return w->put(this->me, at(entry, count), {vaddr(from)}, rights);
@@ -184,8 +182,8 @@ TEST_CASE("entries of 16 MiB are entries as any other") {
 }
 
 TEST_CASE("clearing all needs no memory") {
-  for (const bool v2 : {false, true}) {
-    window_fixture<> f(12, v2);
+  for (const bool is_v2 : {false, true}) {
+    window_fixture<> f(12, is_v2);
     for (std::uint64_t n = 0; n < 64; ++n) REQUIRE(f.put(n * 3, 1 + n % 3, n));
     f.account.refuse_all();
     f.w->clear_all();
@@ -241,7 +239,7 @@ TEST_CASE("the least table will do: it takes one run at a time") {
 }
 
 TEST_CASE("what a table that comes back short may still show is never given back") {
-  for (const bool v2 : {false, true}) {
+  for (const bool is_v2 : {false, true}) {
     auto machine = std::make_unique<spapr_machine<>>();
     spapr_machine<>& m = *machine;
     mock::domain table{{.page_sizes = {4 * k}, .aperture = {{0}, {mebibyte - 1}}}};
@@ -249,7 +247,7 @@ TEST_CASE("what a table that comes back short may still show is never given back
     auto* const r = *m.registry.add(*s, {arena}, 64 * k, account_mode::type1);
     {
       vfio::spapr_window<mock::huge_page_pinner, mock::domain, spapr_traits> w(
-          m.registry, v2 ? s : nullptr, table, m.source);
+          m.registry, is_v2 ? s : nullptr, table, m.source);
       REQUIRE(w.open());
       REQUIRE(w.put(m.me, {{0}, {64 * k - 1}}, {arena}, rw));
       table.short_unmap_after(0);
@@ -260,7 +258,7 @@ TEST_CASE("what a table that comes back short may still show is never given back
     m.registry.remove(*s, *r);
     m.registry.unbind(*s);
     CHECK(m.pinner.pinned_pages() == 16);
-    if (v2) {
+    if (is_v2) {
       // Another container of the process finds it.
       auto* const again = *m.registry.bind(m.me);
       CHECK(m.registry.region_count(*again) == 1);
@@ -277,16 +275,16 @@ namespace {
 /// Random puts and clears on a window and on a map from entries to pages. Some memory is missing, so
 /// that some puts fail and clear what comes before.
 template <class Traits>
-void play(std::uint64_t seed, unsigned entry_lg2, bool v2, bool faulty) {
-  CAPTURE(seed, entry_lg2, v2, faulty);
+void play(std::uint64_t seed, unsigned entry_lg2, bool is_v2, bool faulty) {
+  CAPTURE(seed, entry_lg2, is_v2, faulty);
   constexpr std::uint64_t entries = 96;
-  window_fixture<Traits> f(entry_lg2, v2, entries);
+  window_fixture<Traits> f(entry_lg2, is_v2, entries);
   std::mt19937_64 random(seed);
   const auto below = [&](std::uint64_t n) { return random() % n; };
   const std::uint64_t cpu = Traits::page_bytes;
 
   std::set<std::uint64_t> missing;  // pages of the process
-  if (v2) {                         // what is behind the region
+  if (is_v2) {                      // what is behind the region
     for (std::uint64_t n = entries; n < entries + 32; ++n) missing.insert(n);
   } else {
     if (f.bytes() > cpu)
@@ -321,7 +319,7 @@ void play(std::uint64_t seed, unsigned entry_lg2, bool v2, bool faulty) {
       while (good < count && !missing.contains(page + good)) ++good;
       if (!fired) {
         REQUIRE(done.has_value() == (good == count));
-        if (!done) REQUIRE(done.error() == (v2 ? errc::invalid_argument : errc::bad_address));
+        if (!done) REQUIRE(done.error() == (is_v2 ? errc::invalid_argument : errc::bad_address));
         for (std::uint64_t n = 0; n < (done ? count : good); ++n) {
           model.erase(first + n);
           if (done) model[first + n] = {page + n, rights};
@@ -351,7 +349,7 @@ void play(std::uint64_t seed, unsigned entry_lg2, bool v2, bool faulty) {
             f.table.attributes_at({f.start + n * f.bytes()})->rights != expected->second.rights)))
         FAIL("entry " << n);
     }
-    if (v2) {
+    if (is_v2) {
       REQUIRE(f.region->uses == model.size());
     } else {
       REQUIRE(f.pinner.pinned_pages() == model.size());
