@@ -28,8 +28,12 @@
 //            with in one loop, 57 64; windows compared once a query, or 32-bit moves left out between a bit
 //            and its child, no gain.
 //            Insertion at 64 K: 35 where nodes come from a warm heap, 47 where the kernel has to give their
-//            pages, 42 to 86 in the rounds of one run of all groups; the peers' records are there before the
-//            clock starts. One vector for a small root's fences: 35.4 to 35.1.
+//            pages; the peers' records are there before the clock starts. 42 to 86 in the rounds of one run
+//            of all groups, most of which follow Boost's, while the clock ran when glibc sorted what that had
+//            freed; 36 to 47 since it has done so before (settle_heap()). Nodes from slabs of 16: 36 to 34;
+//            where the heap is so scattered that no two are neighbours, over 3 MB, 64 and 330: 40, 44, 45.
+//            Their lines asked for, to write, when they come from the heap: no gain. One vector for a small
+//            root's fences: 35.4 to 35.1.
 //
 // Which to take: a caller with a few ranges, or whose ranges are records anyway, takes interval_tree,
 // which allocates nothing and cannot fail, and whose records stay where they are; n = 4 shows it. One
