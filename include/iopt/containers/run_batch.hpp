@@ -62,12 +62,12 @@ class run_batch {
   static constexpr std::size_t inline_runs = 32;
 
   run_batch(Memory memory, std::size_t wanted_runs) noexcept
-      : memory_(memory), storage_(on_object(), inline_runs) {
-    if (wanted_runs > inline_runs) {
-      const std::size_t runs = std::min(wanted_runs, limit_runs);
-      void* const taken = memory_.allocate(runs * sizeof(run), alignof(run));
-      if (taken != nullptr) storage_ = {static_cast<run*>(taken), runs};
-    }
+      : memory_(memory), storage_(on_object(), inline_runs), list_(storage_) {
+    if (wanted_runs <= inline_runs) return;
+    const std::size_t runs = std::min(wanted_runs, limit_runs);
+    void* const taken = memory_.allocate(runs * sizeof(run), alignof(run));
+    if (taken == nullptr) return;
+    storage_ = {static_cast<run*>(taken), runs};
     clear();
   }
   run_batch(const run_batch&) = delete;
@@ -131,7 +131,7 @@ class run_batch {
 
   [[no_unique_address]] Memory memory_;
   std::span<run> storage_;
-  run_list list_{};
+  run_list list_;
   // Bytes and not runs, because a batch is made for every operation and most fill little of it.
   alignas(run) std::byte inline_[inline_runs * sizeof(run)];
 };
