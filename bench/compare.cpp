@@ -4,8 +4,8 @@
 //
 // OUTPUTS are what Google Benchmark wrote with --benchmark_out (as JSON), run with repetitions and
 // --benchmark_enable_random_interleaving, so that subject and peer take turns. The n-th repetition of
-// one is paired with the n-th of the other, and the median of the pairs' ratios counts. Times are
-// CPU times.
+// one is paired with the n-th of the other, and the median of the pairs' ratios counts. Outputs of one
+// bench, from several processes, are so many more repetitions. Times are CPU times.
 //
 // GOALS are text, one file a bench (bench/<name>.goals beside bench/<name>_bench.cpp); a line a row
 // of the table, `#` begins a comment, columns are separated by `|`, blanks around them do not count:
