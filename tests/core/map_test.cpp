@@ -27,6 +27,29 @@ struct pausing_pinner : mock::pinner {
   }
 };
 
+/// A domain that wants to know ahead.
+struct told_domain : mock::domain {
+  using mock::domain::domain;
+  mutable std::vector<iova_range> told;
+
+  void prefetch(iova_range r) const noexcept { told.push_back(r); }
+};
+static_assert(prefetching_domain<told_domain>);
+
+/// What it is told while one page is mapped, and goes as a hole, with `more`
+/// other areas in the table.
+template <class Traits>
+std::vector<iova_range> told_with(std::uint64_t more) {
+  world<kind<told_domain, Traits>> w;
+  auto& t = w.table();
+  auto& d = w.attach_domain();
+  for (std::uint64_t n = 0; n < more; ++n) must(t.map(w.at(0), page, rw, w.io(100 + 2 * n)));
+  d.told.clear();
+  must(t.map(w.at(0), page, rw, w.io(1)));
+  must(t.unmap(w.io(1), page, unmap_profile::hole_punching).outcome);
+  return std::exchange(d.told, {});
+}
+
 }  // namespace
 
 // --- A fixed IOVA -------------------------------------------------------------------------------
@@ -250,6 +273,13 @@ TEST_CASE("rights none hold an address and show nothing that can be read", "[map
   CHECK(d.translate(w.io(1)));
   CHECK(text(w.table().copy(w.table(), w.pages_at(1, 1), access_rights::read, w.io(2))) ==
         "0x2000");
+}
+
+TEST_CASE("a domain is told ahead; without locks where a table has many areas", "[map]") {
+  const iova_range at = usual::pages_at(1, 1);
+  CHECK(told_with<locked_traits>(0) == std::vector{at, at});
+  CHECK(told_with<plain_traits>(0).empty());
+  CHECK(told_with<plain_traits>(300) == std::vector{at, at});
 }
 
 TEST_CASE("a table can be moved while nothing is attached, and goes on", "[map]") {
