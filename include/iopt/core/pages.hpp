@@ -244,7 +244,8 @@ void release_pages(pages<Pinner, Domain, Traits>& p) noexcept {
   from->release();
 }
 
-/// Frees a full area that no structure refers to any more, and its share of the pages.
+/// Frees a full area that no structure refers to any more, and its share of the pages. (Out of line, as
+/// io_pagetable::begin_take_down().)
 template <class Pinner, class Domain, class Traits>
 [[gnu::noinline]] void destroy_area(area<Pinner, Domain, Traits>& a) noexcept {
   using area_type = area<Pinner, Domain, Traits>;

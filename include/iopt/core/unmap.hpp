@@ -186,7 +186,8 @@ void io_pagetable<Pinner, Domain, Traits>::notify(iova_range gone) {
   for (access_type* a = accesses_; a != nullptr; a = a->next_) a->on_unmap_(a->context_, gone);
 }
 
-/// Takes one area in flight out of the domains, to be flushed. False: a domain came back short.
+/// Takes one area in flight out of the domains, to be flushed. False: a domain came back short. (A full
+/// area's part is out of line: a compact one's need not save registers for it.)
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 bool io_pagetable<Pinner, Domain, Traits>::begin_take_down(any_area& a) noexcept {
   if (!is_compact(a)) return begin_take_down(full(a));
