@@ -38,6 +38,11 @@ TEMPLATE_TEST_CASE("a search counts the words that are less", "[area_map_words]"
     if (iopt::detail::count_less(w.word.data(), x) != expected ||
         iopt::detail::count_less_portable(w.word.data(), x) != expected)
       FAIL("step " << step << ", x " << x);
+    constexpr unsigned few = 64 / sizeof(word_type);  // of a node with few words
+    const unsigned among_few = std::min(expected, few);
+    if (iopt::detail::count_less<word_type, few>(w.word.data(), x) != among_few ||
+        iopt::detail::count_less_portable<word_type, few>(w.word.data(), x) != among_few)
+      FAIL("step " << step << ", x " << x << ", the first " << few);
   }
 }
 

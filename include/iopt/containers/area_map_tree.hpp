@@ -206,17 +206,21 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
 
  private:
   static constexpr unsigned unknown = ~0u;
+  static constexpr unsigned few = 8;  // fences: a vector's, where vectors are widest
 
   /// The leaf of an address, which is not looked at but asked for. Requires: not empty.
   place leaf_of(std::uint64_t a) const noexcept {
     node* n = root_;
-    unsigned child = 0;
-    for (unsigned level = height_; level != 0; --level) {
+    unsigned child = 0, level = height_;
+    const auto down = [&](unsigned before) {
       Probe::visit();
-      child = count_less(n->plain.last, a);
+      child = before;
       n = n->child(child);
-      if (level == 1) prefetch(n);
-    }
+      if (--level == 0) prefetch(n);
+    };
+    // A root has often few children, and the last one's fence need not be looked at.
+    if (level != 0 && n->count - 1 <= few) down(count_less<std::uint64_t, few>(n->plain.last, a));
+    while (level != 0) down(count_less(n->plain.last, a));
     return {n, unknown, child};
   }
 

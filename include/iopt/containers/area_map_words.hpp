@@ -32,12 +32,12 @@ constexpr Bits used_bits(std::uint32_t count) noexcept {
 
 // ---- portable --------------------------------------------------------------------------------
 
-/// How many of the usual number of ascending words are less than x.
-template <class Word>
+/// How many of N ascending words are less than x; usually there is room for so many, and the rest are pads.
+template <class Word, unsigned N = usual<Word>>
 inline unsigned count_less_portable(const Word* words, std::type_identity_t<Word> x) noexcept {
   constexpr unsigned step = 32 / sizeof(Word);
   unsigned steps = 0;
-  for (unsigned n = step - 1; n < usual<Word> - step; n += step) steps += words[n] < x ? 1u : 0u;
+  for (unsigned n = step - 1; n < N - step; n += step) steps += words[n] < x ? 1u : 0u;
   const Word* from = words + std::size_t{step} * steps;
   unsigned rest = 0;
   for (unsigned n = 0; n < step; ++n) rest += from[n] < x ? 1u : 0u;
@@ -101,10 +101,10 @@ inline std::uint64_t gaps_at_least_portable(const Word* first, const Word* last,
 // (Masks joined in mask registers, or counted one by one, were tried: a search took 1.1 and 1.4 times
 // as long as with masks joined in a word.)
 
-template <class Word>
+template <class Word, unsigned N = usual<Word>>
 inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
   const __m512i wanted = lanes<Word>::all_are(x);
-  return static_cast<unsigned>(std::popcount(join_bits<Word, usual<Word>>([&](unsigned n) noexcept {
+  return static_cast<unsigned>(std::popcount(join_bits<Word, N>([&](unsigned n) noexcept {
     return lanes<Word>::less(_mm512_load_si512(words + n), wanted);
   })));
 }
@@ -205,11 +205,11 @@ inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32
 
 #elif defined(__AVX2__)
 
-template <class Word>
+template <class Word, unsigned N = usual<Word>>
 inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
   const auto less = less_than<Word>(x);
   const __m256i sums =
-      sum_of<Word, usual<Word>>([&](unsigned n) noexcept { return less(load_vector(words + n)); });
+      sum_of<Word, N>([&](unsigned n) noexcept { return less(load_vector(words + n)); });
   const __m128i low = _mm256_castsi256_si128(sums), high = _mm256_extracti128_si256(sums, 1);
   return 0 - lanes<Word>::sum(_mm256_castsi256_si128(
                  lanes<Word>::add(_mm256_castsi128_si256(low), _mm256_castsi128_si256(high))));
@@ -306,9 +306,9 @@ inline std::uint64_t gaps_at_least(const std::uint32_t* first, const std::uint32
 
 #else
 
-template <class Word>
+template <class Word, unsigned N = usual<Word>>
 inline unsigned count_less(const Word* words, std::type_identity_t<Word> x) noexcept {
-  return count_less_portable(words, x);
+  return count_less_portable<Word, N>(words, x);
 }
 inline std::uint32_t at_least(const std::uint64_t* words, std::uint32_t count,
                               std::uint64_t x) noexcept {
