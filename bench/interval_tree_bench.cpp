@@ -32,8 +32,8 @@
 //            gain; nodes that wait kept by level, 60 and 39 for ten.
 //            Insertion at 64 K: 35 where nodes come from a warm heap, 47 where the kernel has to give their
 //            pages; the peers' records are there before the clock starts. 42 to 86 in the rounds of one run
-//            of all groups, most of which follow Boost's, while the clock ran when glibc sorted what that had
-//            freed; 36 to 47 since it has done so before (settle_heap()). Nodes from slabs of 16: 36 to 34;
+//            of all groups while glibc sorted in our time what Boost's had freed, which we mostly follow; 36
+//            to 47 since settle_heap() has it done before. Nodes from slabs of 16: 36 to 34;
 //            where the heap is so scattered that no two are neighbours, over 3 MB, 64 and 330: 40, 44, 45.
 //            Their lines asked for, to write, when they come from the heap: no gain. One vector for a small
 //            root's fences: 35.4 to 35.1.

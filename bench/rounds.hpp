@@ -47,7 +47,8 @@ inline double thread_ns() {
 
 /// glibc joins small free blocks when a large one is asked for or freed, all that were freed so far:
 /// 10 ms after a peer of many small blocks. Then it puts each where it belongs, no more than 10000 of
-/// them a request: 0.5 ms for the next to ask. Nobody is to find them in its own time.
+/// them a request: 0.5 ms for the next to ask. Nobody is to find them in its own time: a hundred requests
+/// see to a million.
 inline void settle_heap() {
   for (int n = 0; n < 100; ++n) {
     void* large = std::malloc(100000);

@@ -591,6 +591,9 @@ class domain_suite {
       d.prefetch(iova_range::sized(d.aperture().first, 1));
       d.prefetch(d.aperture());
       d.prefetch({d.aperture().last, d.aperture().last});
+      d.prefetch({r.first + 1, r.first + 1});
+      d.prefetch({iova{0}, iova{0}});
+      d.prefetch({iova{iopt::top}, iova{iopt::top}});
     };
     hint();
     shows(d, r.first, std::nullopt);

@@ -26,8 +26,8 @@ namespace iopt {
 ///
 /// Invariants  length_bytes > 0 in every run that a list holds.
 struct run {
+  /// How many bits a length has, and the greatest one, in bytes.
   static constexpr unsigned length_bits = 60;
-  /// The greatest length, in bytes.
   static constexpr std::uint64_t longest = (std::uint64_t{1} << length_bits) - 1;
 
   physical first{};

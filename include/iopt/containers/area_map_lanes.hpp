@@ -120,6 +120,7 @@ inline std::uint32_t join_bits(std::uint32_t a, std::uint32_t b, std::uint32_t c
 template <class Word, unsigned N, class Vectors>
 [[gnu::always_inline]] inline bits_for<N> join_bits(Vectors vectors) noexcept {
   constexpr unsigned size = lanes<Word>::size;
+  static_assert(N % size == 0);
   return
       [&]<unsigned... V> [[gnu::always_inline]] (std::integer_sequence<unsigned, V...>) noexcept {
         return static_cast<bits_for<N>>(((std::uint64_t{vectors(size * V)} << (size * V)) | ...));
@@ -225,6 +226,7 @@ inline auto less_than(Word x) noexcept {
 /// The sum of vectors(n), n = 0, size, ..., of N words.
 template <class Word, unsigned N, class Vectors>
 inline __m256i sum_of(Vectors vectors, unsigned n = 0) noexcept {
+  static_assert(N % lanes<Word>::size == 0);
   if constexpr (N == lanes<Word>::size) {
     return vectors(n);
   } else {

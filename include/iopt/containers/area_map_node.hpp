@@ -13,7 +13,7 @@
 //
 // Unused words of `last` are all-ones, and so is the word of an inner node's last child: counting
 // the words that are less than an address is then the whole search, without a branch and without a
-// look at the count. Unused words of the other arrays mean nothing.
+// look at the count (but the root's, which is often small). Unused words of the other arrays mean nothing.
 //
 // A hole belongs to the leaf that holds the entry behind it. `space_first` is where the hole before
 // a leaf's first entry begins, which is the address behind the last entry of the leaf before: every

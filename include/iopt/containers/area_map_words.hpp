@@ -32,9 +32,11 @@ constexpr Bits used_bits(std::uint32_t count) noexcept {
 
 // ---- portable --------------------------------------------------------------------------------
 
-/// How many of N ascending words are less than x; usually there is room for so many, and the rest are pads.
+/// How many of the first N ascending words are less than x. N: the usual number, or another that fills
+/// vectors of 64 bytes. Those that are not in use are all-ones.
 template <class Word, unsigned N = usual<Word>>
 inline unsigned count_less_portable(const Word* words, std::type_identity_t<Word> x) noexcept {
+  static_assert(N % (64 / sizeof(Word)) == 0);
   constexpr unsigned step = 32 / sizeof(Word);
   unsigned steps = 0;
   for (unsigned n = step - 1; n < N - step; n += step) steps += words[n] < x ? 1u : 0u;

@@ -78,7 +78,7 @@ inline bits_for<usual<Word>> overlapping(const Word* begin, const Word* end, uns
     return vector::not_above(vector::greater(low, _mm512_load_si512(begin + n)),
                              vector::lesser(high, _mm512_load_si512(end + n)));
   });
-  // Where all are in use the compiler cannot see that there are no other bits (mask_bits.hpp).
+  // Where all are asked about there are no other bits, which the compiler cannot see (mask_bits.hpp).
   if (__builtin_constant_p(count) && count == usual<Word>) return bits;
   return bits & used_bits<bits_for<usual<Word>>>(count);
 }

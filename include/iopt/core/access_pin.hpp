@@ -15,7 +15,8 @@
 namespace iopt {
 
 /// Pins the pages of full areas; `any_compact` says that one is not, and that nothing is pinned.
-/// `only` is all of them, if they are one area's.
+/// `only` is all of them if they are one area's, and else names none; after an error, and where
+/// `any_compact`, it means nothing.
 template <page_pinner Pinner, iommu_domain Domain, table_traits Traits>
 inline result<void> access_object<Pinner, Domain, Traits>::pin_full(table_type& t, iova_range range,
                                                                     access_rights rights,

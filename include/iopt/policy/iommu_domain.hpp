@@ -209,12 +209,13 @@ concept unreadable_domain = iommu_domain<D> && requires { requires !D::reads_bac
 template <class D>
 concept concurrent_domain = iommu_domain<D> && requires { requires D::is_concurrent; };
 
-/// A domain that can be told ahead what will be mapped, so that its tables are on the way from memory
+/// A domain that can be told ahead where it will change, so that its tables are on the way from memory
 /// while the engine has other things to do.
 ///
-///   d.prefetch(r)   a hint: the beginning of r is about to be mapped. Changes nothing. Beside any other
-///                   call, also where those are serialised. Only a table with locks gives it, for what a
-///                   lock waits for is what it saves.
+///   d.prefetch(r)   a hint: the beginning of r is about to be mapped or unmapped. Changes nothing. r is
+///                   what somebody asked for: it may lie outside the aperture, and begin inside a page.
+///                   Beside any other call, also where those are serialised. A table without locks gives
+///                   it only where it has many areas.
 template <class D>
 concept prefetching_domain = iommu_domain<D> && requires(const D& c, iova_range r) {
   { c.prefetch(r) } noexcept -> std::same_as<void>;

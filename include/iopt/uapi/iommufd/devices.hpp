@@ -132,7 +132,7 @@ result<object_id> context<Pinner, Domain, Profile>::attach_to_new(device_type& d
     done = to.table.attach(*(*p)->domain);
     if (!done) detach_from(d, **p);
   }
-  (*p)->automatic = done.has_value();
+  (*p)->automatic = true;  // where it stays
   return settle(**p, done);
 }
 
@@ -177,7 +177,7 @@ result<object_id> context<Pinner, Domain, Profile>::replace_by_new(device_type& 
     done = replace_by(d, **p);
     if (!done) to.table.detach(*(*p)->domain);
   }
-  (*p)->automatic = done.has_value();
+  (*p)->automatic = true;  // where it stays
   return settle(**p, done);
 }
 

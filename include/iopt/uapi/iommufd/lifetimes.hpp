@@ -41,7 +41,7 @@ result<T*> context<Pinner, Domain, Profile>::reserve_new(Arguments&&... argument
   }
   return o;
 }
-/// Undoes that.
+/// Undoes reserve_new().
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 template <class T>
 void context<Pinner, Domain, Profile>::give_back(T& o) noexcept {
@@ -49,7 +49,7 @@ void context<Pinner, Domain, Profile>::give_back(T& o) noexcept {
   destroy_in(memory_, &o);
 }
 
-/// Such a space.
+/// A space, likewise: it has a number and is not found yet.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 auto context<Pinner, Domain, Profile>::reserve_space() -> result<space_type*> {
   const result<space_type*> s = reserve_new<space_type>(pinner_, memory_);

@@ -33,8 +33,9 @@ auto context<Pinner, Domain, Profile>::reserve_pagetable(space_type& in, group_t
   return p;
 }
 
-/// Ends that. Where all is done, the domain is filled: the table is found from here on, and the last of
-/// its space. Otherwise it goes. Requires then: no device is attached, and the domain is in no table.
+/// Ends what reserve_pagetable() began. Where all is `done`, and the domain filled, the page table is found
+/// from here on, the last of its space. Otherwise it goes; no device is attached then, and the domain is in
+/// no table.
 template <page_pinner Pinner, iommu_domain Domain, uapi::front_end_profile Profile>
 result<object_id> context<Pinner, Domain, Profile>::settle(pagetable_type& p,
                                                            result<void> done) noexcept {
