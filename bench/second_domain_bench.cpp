@@ -5,7 +5,8 @@
 //            of that: the same calls with no tracking.
 // Expect     with runs no more than a small map; with scattered pages the writing of entries.
 // Tried      asking for every page, as Linux does: 1.0x of both. By runs it is 1.3x, and through map that is
-//            the limit, as the floor shows: 262144 calls of iommu_map().
+//            the limit, as the floor shows: 262144 calls of iommu_map(). A profile of the attach: 81 % are
+//            in these calls, 11 % in reading the first domain, 7 % in handing the runs on.
 #include "bench/contenders.hpp"
 
 namespace bench {
