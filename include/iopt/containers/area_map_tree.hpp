@@ -219,7 +219,8 @@ class area_tree : public node_tree<Memory, Probe, area_leaves<Probe>> {
       if (--level == 0) prefetch(n);
     };
     // A root often has few children. The last one's fence is all-ones, which need not be looked at.
-    if (level != 0 && n->count - 1 <= few) down(count_less<std::uint64_t, few>(n->plain.last, a));
+    if (few_are_faster && level != 0 && n->count - 1 <= few)
+      down(count_less<std::uint64_t, few>(n->plain.last, a));
     while (level != 0) down(count_less(n->plain.last, a));
     return {n, unknown, child};
   }
